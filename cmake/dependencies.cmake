@@ -1,0 +1,13 @@
+# Finds every library. Order matters: Protobuf and gRPC before Torch, which otherwise defines a dummy protobuf::libprotobuf.
+find_package(Threads REQUIRED)
+find_package(absl REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
+
+find_package(Torch REQUIRED)
+
+if(NABLA_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+endif()

@@ -1,0 +1,97 @@
+// One request's text in the making: prompt, committed tokens, and the current rollout's tail ahead of them.
+//
+//   NABLA_ASSIGN_OR_RETURN(auto session, Session::Create(model, options, &stop, &sink, &usage));
+//   NABLA_RETURN_IF_ERROR(session->RollOut({.temperature = 0}, Session::Stream::kDraft));
+//   session->Commit(3);                                        // the first three ahead tokens are final
+//   NABLA_RETURN_IF_ERROR(session->Propose(token, sampling));  // another token there, a fresh rollout behind it
+//   better ? session->Accept() : session->Reject();
+//
+// Plain C++ to its users; keys, values and hidden states are inside (session_state() for refine/). Not thread-safe: one
+// worker runs it. RollOut and Propose look at the stop token before every decode step. Positions count response tokens
+// from 0.
+#ifndef NABLA_ENGINE_DECODE_SESSION_H_
+#define NABLA_ENGINE_DECODE_SESSION_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/base/stop_token.h"
+#include "engine/strategy/event.h"
+#include "engine/strategy/request.h"
+
+namespace nabla {
+
+class Model;
+struct SessionState;
+
+// What the logits of a position said when it was decoded (untempered).
+struct PositionStats {
+  int32_t argmax = 0;
+  double confidence = 0;  // largest probability
+  double entropy = 0;     // nats
+};
+
+class Session {
+ public:
+  struct Options {
+    std::vector<int32_t> prompt_ids;
+    int max_new_tokens = 256;
+    std::vector<std::string> stop;
+    uint64_t seed = 0;
+  };
+  enum class Stream { kCommit, kDraft };  // decoded tokens are final at once, or a tail that may still change
+
+  // Runs the prompt through the model. `stop`, `sink` and `usage` must outlive the session. OUT_OF_RANGE where the
+  // prompt leaves no room for a token; max_new_tokens is cut to the room there is.
+  static absl::StatusOr<std::unique_ptr<Session>> Create(std::shared_ptr<const Model> model, Options options,
+                                                         const StopToken* stop, EventSink* sink, Usage* usage);
+  ~Session();
+
+  // Decodes from the end of the response to EOS, a stop sequence or max_new_tokens.
+  absl::Status RollOut(const SamplingOptions& sampling, Stream stream);
+
+  // Replaces the first ahead token by `token` and rolls out behind it; the current rollout is set aside until Accept or
+  // Reject.
+  absl::Status Propose(int32_t token, const SamplingOptions& sampling);
+  void Accept();
+  void Reject();
+
+  // Makes the first `count` ahead tokens final and tells the caller. No-op for 0.
+  void Commit(int count);
+  void CommitAll() { Commit(ahead()); }
+
+  absl::Span<const int32_t> response() const;         // committed and ahead
+  absl::Span<const int32_t> before_proposal() const;  // the response that Propose set aside
+  int committed() const;
+  int ahead() const { return static_cast<int>(response().size()) - committed(); }
+  const PositionStats& stats(int position) const;
+  FinishReason finish_reason() const;  // of the current rollout
+  const std::string& committed_text() const;
+  int max_new_tokens() const;
+  int32_t Sample(absl::Span<const float> logits,
+                 const SamplingOptions& sampling);  // from the request's own random numbers
+  std::string TokenText(int32_t token) const;
+
+  const SessionState& state() const { return *state_; }
+  const StopToken& stop() const;
+  Usage& usage() const;
+  EventSink& sink() const;
+
+ private:
+  explicit Session(std::unique_ptr<SessionState> state);
+  absl::Status Decode(const SamplingOptions& sampling, Stream stream);
+  bool Finished() const;
+  bool EndsWithStopSequence() const;
+  void EmitDraft();
+
+  std::unique_ptr<SessionState> state_;
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_ENGINE_DECODE_SESSION_H_

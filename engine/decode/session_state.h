@@ -1,0 +1,66 @@
+// The tensors behind a Session, for engine/decode and engine/refine. Includes torch.
+#ifndef NABLA_ENGINE_DECODE_SESSION_STATE_H_
+#define NABLA_ENGINE_DECODE_SESSION_STATE_H_
+
+#include <torch/torch.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/decode/sampler.h"
+#include "engine/decode/session.h"
+#include "engine/model/kv_cache.h"
+#include "engine/model/model.h"
+#include "engine/text/streaming_detokenizer.h"
+
+namespace nabla {
+
+struct SessionState {
+  // A rollout set aside while another is tried behind the same prefix.
+  struct SetAside {
+    std::vector<int32_t> response;
+    std::vector<PositionStats> stats;
+    bool stopped = false;
+    KvCache::Tail cache_tail;
+    int64_t hidden_begin = 0;
+    torch::Tensor hidden_tail;
+  };
+
+  SessionState(std::shared_ptr<const Model> language_model, Session::Options session_options, int64_t capacity)
+      : model(std::move(language_model)),
+        options(std::move(session_options)),
+        random(options.seed),
+        cache(model->config(), capacity, model->dtype(), model->device()),
+        hidden(torch::empty({options.max_new_tokens + 1, model->config().hidden_size},
+                            torch::TensorOptions(model->dtype()).device(model->device()))),
+        detokenizer(model->shared_tokenizer(), /*skip_special_tokens=*/true) {}
+
+  int64_t prompt_tokens() const { return static_cast<int64_t>(options.prompt_ids.size()); }
+
+  std::shared_ptr<const Model> model;
+  Session::Options options;
+  const StopToken* stop = nullptr;
+  EventSink* sink = nullptr;
+  Usage* usage = nullptr;
+  RandomSource random;
+
+  KvCache cache;         // prompt and response, all but what has not been run yet
+  torch::Tensor hidden;  // row i predicted response token i; [max_new_tokens + 1, H]; kept instead of logits
+  std::vector<int32_t> response;
+  std::vector<PositionStats> stats;  // one a response token
+  int committed = 0;
+  bool stopped = false;  // the response ends in a stop sequence
+
+  std::optional<SetAside> aside;
+
+  StreamingDetokenizer detokenizer;  // of committed tokens
+  std::string committed_text;
+  absl::Time started;
+  absl::Time last_draft = absl::InfinitePast();
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_ENGINE_DECODE_SESSION_STATE_H_

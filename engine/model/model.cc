@@ -1,0 +1,69 @@
+#include "engine/model/model.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "engine/model/device.h"
+
+namespace nabla {
+namespace {
+
+int64_t CountParameters(const ModelConfig& config) {
+  const int64_t attention = config.hidden_size * config.head_dim * 2 * (config.num_heads + config.num_key_value_heads);
+  const int64_t layer = attention + 3 * config.hidden_size * config.intermediate_size + 2 * config.hidden_size;
+  const int64_t untied = !config.tie_word_embeddings && !config.sequence_classifier;
+  const int64_t head = config.sequence_classifier ? config.hidden_size : 0;
+  return config.num_layers * layer + (1 + untied) * config.vocabulary_size * config.hidden_size + config.hidden_size +
+         head;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& folder, const std::string& dtype_name,
+                                                         const std::string& device_name, int64_t max_length) {
+  return GuardTorch([&]() -> absl::StatusOr<std::shared_ptr<const Model>> {
+    NABLA_ASSIGN_OR_RETURN(ModelConfig config, ModelConfig::Load(folder));
+    NABLA_ASSIGN_OR_RETURN(const torch::Device device, ParseDevice(device_name));
+    NABLA_ASSIGN_OR_RETURN(const torch::ScalarType dtype, ParseDtype(dtype_name, config.dtype, device));
+    if (max_length > config.max_position_embeddings) {
+      return absl::InvalidArgumentError(absl::StrCat("max_length is ", max_length, "; ", folder,
+                                                     "/config.json allows at most ", config.max_position_embeddings));
+    }
+    if (max_length == 0) max_length = std::min(config.max_position_embeddings, kDefaultMaxLength);
+    NABLA_ASSIGN_OR_RETURN(ModelText text, LoadModelText(folder));
+    NABLA_ASSIGN_OR_RETURN(auto files, OpenModelWeights(folder));
+    const Weights weights(folder, std::move(files), dtype, device);
+    NABLA_ASSIGN_OR_RETURN(Transformer body, Transformer::Load(config, weights, max_length, dtype, device));
+
+    std::shared_ptr<Model> model(new Model(config, std::move(text), std::move(body), dtype, device));
+    if (config.sequence_classifier) {
+      NABLA_ASSIGN_OR_RETURN(model->head_.weight, weights.Get("score.weight", {1, config.hidden_size}));
+    } else {
+      torch::Tensor head = model->body_.embedding();
+      if (!config.tie_word_embeddings) {
+        NABLA_ASSIGN_OR_RETURN(head, weights.Get("lm_head.weight", {config.vocabulary_size, config.hidden_size}));
+      }
+      // Rows that only pad the matrix have no token to stand for.
+      model->head_.weight =
+          head.narrow(0, 0, std::min<int64_t>(config.vocabulary_size, model->tokenizer().vocabulary_size()));
+    }
+    const std::filesystem::path path(folder);
+    model->name_ = (path.has_filename() ? path : path.parent_path()).filename().string();
+    model->max_length_ = max_length;
+    model->parameters_ = CountParameters(config);
+    return model;
+  });
+}
+
+bool Model::IsEndOfSequence(int32_t token) const {
+  return std::find(config_.eos_token_ids.begin(), config_.eos_token_ids.end(), token) != config_.eos_token_ids.end();
+}
+
+torch::Tensor Model::ProjectToVocabulary(const torch::Tensor& input_gradient) const {
+  const int64_t tokens = std::min<int64_t>(config_.vocabulary_size, tokenizer().vocabulary_size());
+  return at::linear(input_gradient.to(device_, dtype_), body_.embedding().narrow(0, 0, tokens)).to(torch::kFloat32);
+}
+
+}  // namespace nabla

@@ -1,0 +1,69 @@
+// A loaded model: text side, decoder stack and head. One class serves language models (head: V rows) and classifiers
+// (head: one row).
+//
+//   NABLA_ASSIGN_OR_RETURN(auto model, Model::Load("models/writer", "auto", "auto", /*max_length=*/0));
+//   torch::Tensor logits = model->Head(hidden);   // [n, H] → float32 [n, V]
+//
+// Immutable and thread-safe, shared by all workers. Includes torch.
+#ifndef NABLA_ENGINE_MODEL_MODEL_H_
+#define NABLA_ENGINE_MODEL_MODEL_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/model/model_config.h"
+#include "engine/model/model_folder.h"
+#include "engine/model/transformer.h"
+
+namespace nabla {
+
+class Model {
+ public:
+  // `dtype` and `device` as ParseDtype and ParseDevice take them; `max_length` 0: the model's own limit, at most
+  // kDefaultMaxLength.
+  static absl::StatusOr<std::shared_ptr<const Model>> Load(const std::string& folder, const std::string& dtype,
+                                                           const std::string& device, int64_t max_length);
+  static constexpr int64_t kDefaultMaxLength = 8192;
+
+  const ModelConfig& config() const { return config_; }
+  const Tokenizer& tokenizer() const { return *text_.tokenizer; }
+  const std::shared_ptr<const Tokenizer>& shared_tokenizer() const { return text_.tokenizer; }
+  const ChatTemplate* chat_template() const { return text_.chat_template.get(); }  // null where the folder has none
+  const Transformer& body() const { return body_; }
+  torch::ScalarType dtype() const { return dtype_; }
+  torch::Device device() const { return device_; }
+  const std::string& name() const { return name_; }
+  int64_t max_length() const { return max_length_; }  // prompt and response tokens of one sequence
+  int64_t parameters() const { return parameters_; }
+  // Tokens that can be produced: known to the tokenizer and to the model.
+  int64_t vocabulary_size() const { return head_.weight.size(0); }
+  bool IsEndOfSequence(int32_t token) const;
+
+  // Head products in the model's type, returned in float32: [n, H] → [n, V] (language model) or [n, 1] (classifier).
+  torch::Tensor Head(const torch::Tensor& hidden) const { return head_(hidden).to(torch::kFloat32); }
+  const torch::Tensor& head_weight() const { return head_.weight; }  // [V or 1, H]
+  // Products of gradients at the input embeddings [n, H] with the embeddings of the producible tokens: float32 [n, V].
+  torch::Tensor ProjectToVocabulary(const torch::Tensor& input_gradient) const;
+
+ private:
+  Model(ModelConfig config, ModelText text, Transformer body, torch::ScalarType dtype, torch::Device device)
+      : config_(std::move(config)), text_(std::move(text)), body_(std::move(body)), dtype_(dtype), device_(device) {}
+
+  ModelConfig config_;
+  ModelText text_;
+  Transformer body_;
+  Linear head_;
+  torch::ScalarType dtype_;
+  torch::Device device_;
+  std::string name_;
+  int64_t max_length_ = 0;
+  int64_t parameters_ = 0;
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_ENGINE_MODEL_MODEL_H_

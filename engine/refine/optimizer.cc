@@ -1,0 +1,24 @@
+#include "engine/refine/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace nabla {
+
+void AdamWithCosineDecay::Step(torch::Tensor& parameter, const torch::Tensor& gradient) {
+  constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;
+  if (!mean_.defined()) {
+    mean_ = torch::zeros_like(parameter);
+    variance_ = torch::zeros_like(parameter);
+  }
+  const double cosine = 0.5 * (1 + std::cos(std::numbers::pi * steps_ / iterations_));
+  const double rate = learning_rate_ * std::max(min_ratio_, cosine);
+  ++steps_;
+  mean_.mul_(kBeta1).add_(gradient, 1 - kBeta1);
+  variance_.mul_(kBeta2).addcmul_(gradient, gradient, 1 - kBeta2);
+  const torch::Tensor denominator = (variance_.sqrt() / std::sqrt(1 - std::pow(kBeta2, steps_))).add_(kEpsilon);
+  parameter.addcdiv_(mean_, denominator, -rate / (1 - std::pow(kBeta1, steps_)));
+}
+
+}  // namespace nabla

@@ -1,0 +1,53 @@
+// A request's view of the reward model, in the language model's token ids: translates vocabularies, remembers the last
+// rewards, keeps the request's books.
+//
+//   ResponseScorer scorer(&reward_model, &map, std::move(context), &usage);
+//   NABLA_ASSIGN_OR_RETURN(double reward, scorer.Score(session.response()));
+//
+// Belongs to one request and one thread; what it points to must outlive it. A reward that a gradient pass saw is not
+// computed again (algorithm.md, equivalence 5).
+#ifndef NABLA_ENGINE_REWARD_RESPONSE_SCORER_H_
+#define NABLA_ENGINE_REWARD_RESPONSE_SCORER_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/reward/reward_model.h"
+#include "engine/reward/vocabulary_map.h"
+#include "engine/strategy/event.h"
+
+namespace nabla {
+
+class ResponseScorer {
+ public:
+  ResponseScorer(const RewardModel* model, const VocabularyMap* map, std::unique_ptr<RewardContext> context,
+                 Usage* usage)
+      : model_(model), map_(map), context_(std::move(context)), usage_(usage) {}
+
+  absl::StatusOr<double> Score(absl::Span<const int32_t> response);
+
+  // As RewardContext::ScoreGradient, of a response in the language model's ids.
+  absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first);
+
+  // ∂R/∂one-hot of rows [begin, end) of a gradient over the language model's vocabulary, [end − begin, V]: input and
+  // target side.
+  absl::StatusOr<std::vector<float>> OneHotGradient(const RewardGradient& gradient, int begin, int end) const;
+
+ private:
+  void Remember(absl::Span<const int32_t> response, double reward);
+
+  const RewardModel* model_;
+  const VocabularyMap* map_;
+  std::unique_ptr<RewardContext> context_;
+  Usage* usage_;
+  std::deque<std::pair<std::vector<int32_t>, double>> known_;  // latest first
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_ENGINE_REWARD_RESPONSE_SCORER_H_

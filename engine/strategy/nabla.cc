@@ -1,0 +1,119 @@
+// The paper's loop (algorithm.md, "The loop"): roll out, select, refine, resample, accept if the reward rises.
+#include <optional>
+
+#include "absl/time/clock.h"
+#include "engine/base/status_macros.h"
+#include "engine/refine/refiner.h"
+#include "engine/strategy/strategy.h"
+
+namespace nabla {
+namespace {
+
+// Model calls in the paper's unit; decoded tokens are counted where they are decoded.
+constexpr int kCallsPerGradientStep = 4;
+constexpr int kCallsPerAcceptanceTest = 2;
+
+// Adds the time until it goes out of scope.
+class ScopedTimer {
+ public:
+  explicit ScopedTimer(absl::Duration& total) : total_(total), start_(absl::Now()) {}
+  ~ScopedTimer() { total_ += absl::Now() - start_; }
+
+ private:
+  absl::Duration& total_;
+  const absl::Time start_;
+};
+
+class NablaLoop {
+ public:
+  NablaLoop(const NablaOptions& options, std::optional<int64_t> max_model_calls, Session& session,
+            ResponseScorer& scorer)
+      : options_(options),
+        max_model_calls_(max_model_calls),
+        session_(session),
+        scorer_(scorer),
+        refiner_(&session, &scorer, options.refinement, options.selectors) {}
+
+  absl::StatusOr<ReasonResult> Run() {
+    NABLA_RETURN_IF_ERROR(session_.RollOut(options_.rollout, Session::Stream::kDraft));
+    NABLA_ASSIGN_OR_RETURN(const double initial_reward, Score(session_.response()));
+    while (session_.ahead() > 0 && !OutOfBudget() && session_.usage().rollouts < options_.max_rollouts) {
+      NABLA_ASSIGN_OR_RETURN(const int unmarked, Select());
+      session_.Commit(unmarked);
+      if (session_.ahead() == 0) break;
+      NABLA_ASSIGN_OR_RETURN(const int32_t token, RefineAndResample());
+      if (token != session_.response()[session_.committed()]) NABLA_RETURN_IF_ERROR(Revise(token));
+      session_.Commit(1);
+    }
+    const bool cut_short = session_.ahead() > 0 && OutOfBudget();
+    session_.CommitAll();
+    NABLA_ASSIGN_OR_RETURN(const double reward, Score(session_.response()));
+    ReasonResult result =
+        FinishedResult(session_, cut_short ? FinishReason::kModelCallBudget : session_.finish_reason());
+    result.initial_reward = initial_reward;
+    result.reward = reward;
+    return result;
+  }
+
+ private:
+  bool OutOfBudget() const { return max_model_calls_ && session_.usage().model_calls >= *max_model_calls_; }
+
+  absl::StatusOr<double> Score(absl::Span<const int32_t> response) {
+    NABLA_RETURN_IF_ERROR(session_.stop().Check());
+    const ScopedTimer timer(session_.usage().reward_time);
+    return scorer_.Score(response);
+  }
+
+  absl::StatusOr<int> Select() {
+    const ScopedTimer timer(session_.usage().refine_time);
+    return refiner_.CountUnmarked();
+  }
+
+  absl::StatusOr<int32_t> RefineAndResample() {
+    Usage& usage = session_.usage();
+    const ScopedTimer timer(usage.refine_time);
+    NABLA_ASSIGN_OR_RETURN(const Refiner::Refined refined, refiner_.Refine());
+    usage.gradient_steps += refined.gradient_steps;
+    usage.model_calls += kCallsPerGradientStep * refined.gradient_steps;
+    session_.sink().OnEvent(ProgressEvent{
+        .position = session_.committed(), .gradient_steps = refined.gradient_steps, .model_calls = usage.model_calls});
+    return session_.Sample(refined.logits, options_.resample);
+  }
+
+  // Rolls out behind another token at the first ahead position and keeps the better of the two responses.
+  absl::Status Revise(int32_t token) {
+    Usage& usage = session_.usage();
+    RevisionEvent event{.position = session_.committed(), .new_token_id = token};
+    event.old_token_id = session_.response()[event.position];
+    event.old_text = session_.TokenText(event.old_token_id);
+    event.new_text = session_.TokenText(event.new_token_id);
+    NABLA_RETURN_IF_ERROR(session_.Propose(token, options_.rollout));
+    event.accepted = true;
+    if (options_.rejection_sampling) {
+      NABLA_ASSIGN_OR_RETURN(event.reward_before, Score(session_.before_proposal()));
+      NABLA_ASSIGN_OR_RETURN(event.reward_after, Score(session_.response()));
+      usage.model_calls += kCallsPerAcceptanceTest;
+      event.accepted = *event.reward_after > *event.reward_before;
+    }
+    ++(event.accepted ? usage.revisions_accepted : usage.revisions_rejected);
+    const bool accepted = event.accepted;
+    session_.sink().OnEvent(std::move(event));
+    accepted ? session_.Accept() : session_.Reject();
+    return absl::OkStatus();
+  }
+
+  const NablaOptions& options_;
+  const std::optional<int64_t> max_model_calls_;
+  Session& session_;
+  ResponseScorer& scorer_;
+  Refiner refiner_;
+};
+
+}  // namespace
+
+absl::StatusOr<ReasonResult> RunNabla(const NablaOptions& options, std::optional<int64_t> max_model_calls,
+                                      Session& session, ResponseScorer& scorer) {
+  return NablaLoop(options, max_model_calls, session, scorer).Run();
+}
+
+}  // namespace nabla

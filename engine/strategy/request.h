@@ -1,0 +1,84 @@
+// What a caller asks for: conversation, strategy, limits. Plain structs; defaults are the documented defaults of the
+// API.
+//
+//   ReasonRequest request;
+//   request.messages = {{"user", "What is 2 + 3 × 4?"}};
+//   request.strategy = NablaOptions{.refinement = {.learning_rate = 0.5}};
+#ifndef NABLA_ENGINE_STRATEGY_REQUEST_H_
+#define NABLA_ENGINE_STRATEGY_REQUEST_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/text/chat_message.h"
+
+namespace nabla {
+
+// How a token is drawn from a row of logits. Order of the filters as in HF transformers: temperature, top-k, top-p.
+struct SamplingOptions {
+  double temperature = 0.7;  // ≥ 0; 0 takes the most likely token
+  int top_k = 0;             // ≥ 0; keep the k most likely tokens; 0 keeps all
+  double top_p = 1.0;        // (0, 1]; keep the smallest set of tokens whose probability reaches this
+};
+
+// Direct textual optimisation: gradient descent on the ahead tokens' logits (algorithm.md, "Refinement").
+struct RefinementOptions {
+  enum class Parameter { kLogits, kHidden };
+  Parameter parameter = Parameter::kLogits;  // what the optimiser moves: logits, or the hidden states behind them
+  int iterations = 20;                       // ≥ 0; Adam steps; 0 leaves the logits alone
+  double learning_rate = 0.01;               // > 0; Adam's step, decayed by a cosine
+  double min_learning_rate_ratio = 0.1;      // [0, 1]; floor of the decay, as a share of learning_rate
+  double likelihood_weight = 1e-3;           // λ ≥ 0
+  double reward_weight = 1.0;                // ρ ≥ 0
+  bool gradient_caching = true;              // recompute the gradient only after an argmax has changed
+  bool update_postfix = false;               // move all ahead positions, not only the first
+};
+
+// Which ahead positions are worth refining: the first that every selector set here marks.
+struct SelectorOptions {
+  std::optional<double> max_confidence = 0.97;  // (0, 1]; marks positions with max softmax(z) ≤ this
+  std::optional<double> min_entropy;            // ≥ 0 nats; marks positions with H(softmax z) ≥ this
+  std::optional<double> min_gradient_norm;      // ≥ 0; marks positions with ‖G‖₂ ≥ this
+};
+
+struct GreedyOptions {};
+
+struct SampleOptions {
+  SamplingOptions sampling;
+};
+
+// The paper's loop (algorithm.md, "The loop"). Needs a reward model.
+struct NablaOptions {
+  SamplingOptions rollout = {.temperature = 0.0};   // draws the tokens of rollouts
+  SamplingOptions resample = {.temperature = 0.0};  // draws the token at a refined position
+  SelectorOptions selectors;
+  RefinementOptions refinement;
+  bool rejection_sampling = true;  // off: every revision is accepted
+  int max_rollouts = 8;            // ≥ 1, the first one included
+};
+
+using StrategyOptions = std::variant<GreedyOptions, SampleOptions, NablaOptions>;
+
+// "greedy", "sample" or "nabla".
+const char* StrategyName(const StrategyOptions& options);
+
+struct ReasonRequest {
+  std::vector<ChatMessage> messages;  // exactly one of messages and prompt is given
+  std::optional<std::string> prompt;  // raw text, no chat template; the reward model sees it as one user turn
+  StrategyOptions strategy = NablaOptions{};
+  int max_new_tokens = 256;       // ≥ 1
+  std::vector<std::string> stop;  // generation ends behind the first of these; it stays part of the text
+  uint64_t seed = 0;
+  std::optional<int64_t> max_model_calls;  // budget in the paper's unit; once spent, the current rollout is committed
+};
+
+// INVALID_ARGUMENT naming the field ("nabla.refinement.learning_rate: must be greater than 0, got -1"), or OK.
+absl::Status Validate(const ReasonRequest& request);
+
+}  // namespace nabla
+
+#endif  // NABLA_ENGINE_STRATEGY_REQUEST_H_

@@ -1,0 +1,37 @@
+// The strategies, one file each: what a request's worker runs from start to end.
+//
+//   absl::StatusOr<ReasonResult> result = RunStrategy(request, session, scorer);
+//
+// Straight-line code over a Session and a ResponseScorer; no threads, no locks. Events go to the session's sink, costs
+// to its usage. Blocks until done; ends early with the stop token's status. `scorer` may be null for strategies that
+// need no reward.
+#ifndef NABLA_ENGINE_STRATEGY_STRATEGY_H_
+#define NABLA_ENGINE_STRATEGY_STRATEGY_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "engine/decode/session.h"
+#include "engine/reward/response_scorer.h"
+#include "engine/strategy/event.h"
+#include "engine/strategy/request.h"
+
+namespace nabla {
+
+// Whether a strategy cannot run without a reward model.
+bool NeedsReward(const StrategyOptions& options);
+
+absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& session, ResponseScorer* scorer);
+
+absl::StatusOr<ReasonResult> RunGreedy(Session& session);
+absl::StatusOr<ReasonResult> RunSample(const SampleOptions& options, Session& session);
+absl::StatusOr<ReasonResult> RunNabla(const NablaOptions& options, std::optional<int64_t> max_model_calls,
+                                      Session& session, ResponseScorer& scorer);
+
+// The committed response as a result; the pool adds the usage.
+ReasonResult FinishedResult(const Session& session, FinishReason reason);
+
+}  // namespace nabla
+
+#endif  // NABLA_ENGINE_STRATEGY_STRATEGY_H_

@@ -1,0 +1,171 @@
+#include "engine/decode/session.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/decode/session_state.h"
+#include "engine/model/model.h"
+#include "tests/engine/test_models.h"
+
+namespace nabla {
+namespace {
+
+class RecordingSink : public EventSink {
+ public:
+  void OnEvent(Event event) override {
+    if (const auto* committed = std::get_if<CommittedEvent>(&event)) {
+      text += committed->text;
+      ids.insert(ids.end(), committed->token_ids.begin(), committed->token_ids.end());
+    }
+    if (const auto* draft = std::get_if<DraftEvent>(&event)) last_draft = *draft, ++drafts;
+    if (on_event) on_event();
+  }
+  std::function<void()> on_event;
+  std::string text;
+  std::vector<int32_t> ids;
+  DraftEvent last_draft;
+  int drafts = 0;
+};
+
+class SessionTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value(); }
+  static void TearDownTestSuite() { model_.reset(); }
+
+  std::unique_ptr<Session> Open(Session::Options options) {
+    if (options.prompt_ids.empty()) options.prompt_ids = {1, 87, 85, 285, 201, 5, 2, 201, 1};
+    return Session::Create(model_, std::move(options), &stop_, &sink_, &usage_).value();
+  }
+  std::vector<int32_t> Response(const Session& session) {
+    return {session.response().begin(), session.response().end()};
+  }
+
+  static std::shared_ptr<const Model> model_;
+  StopToken stop_;
+  RecordingSink sink_;
+  Usage usage_;
+};
+std::shared_ptr<const Model> SessionTest::model_;
+
+constexpr SamplingOptions kGreedy = {.temperature = 0};
+
+TEST_F(SessionTest, CommittedEventsAreTheResponse) {
+  const auto session = Open({.max_new_tokens = 20});
+  ASSERT_TRUE(session->RollOut(kGreedy, Session::Stream::kCommit).ok());
+  EXPECT_EQ(sink_.ids, Response(*session));
+  EXPECT_EQ(sink_.text, model_->tokenizer().Decode(sink_.ids, true));
+  EXPECT_EQ(sink_.text, session->committed_text());
+  EXPECT_EQ(session->ahead(), 0);
+  EXPECT_EQ(usage_.decoded_tokens, 20);
+  EXPECT_EQ(usage_.model_calls, 20);
+  EXPECT_EQ(usage_.rollouts, 1);
+}
+
+TEST_F(SessionTest, DraftsShowTheTailBehindWhatIsCommitted) {
+  const auto session = Open({.max_new_tokens = 12});
+  ASSERT_TRUE(session->RollOut(kGreedy, Session::Stream::kDraft).ok());
+  EXPECT_TRUE(sink_.ids.empty());
+  EXPECT_EQ(sink_.last_draft.token_ids, Response(*session));
+  session->Commit(5);
+  ASSERT_TRUE(session->Propose(77, kGreedy).ok());
+  EXPECT_EQ(sink_.last_draft.position, 5);
+  EXPECT_EQ(sink_.last_draft.token_ids.front(), 77);
+  std::string joined;
+  for (const std::string& text : sink_.last_draft.token_texts) joined += text;
+  EXPECT_EQ(joined, sink_.last_draft.text);
+}
+
+TEST_F(SessionTest, ARejectedProposalLeavesNoTrace) {
+  const auto session = Open({.max_new_tokens = 16});
+  ASSERT_TRUE(session->RollOut(kGreedy, Session::Stream::kDraft).ok());
+  session->Commit(4);
+  const std::vector<int32_t> before = Response(*session);
+  const torch::Tensor hidden = session->state().hidden.narrow(0, 0, 16).clone();
+  const torch::Tensor keys = session->state().cache.Keys(1, session->state().cache.length()).clone();
+  ASSERT_TRUE(session->Propose(before[4] == 9 ? 10 : 9, kGreedy).ok());
+  EXPECT_NE(Response(*session), before);
+  session->Reject();
+  EXPECT_EQ(Response(*session), before);
+  EXPECT_TRUE(torch::equal(session->state().hidden.narrow(0, 0, 16), hidden));
+  EXPECT_TRUE(torch::equal(session->state().cache.Keys(1, session->state().cache.length()), keys));
+  EXPECT_EQ(session->stats(15).argmax, before[15]);
+}
+
+TEST_F(SessionTest, AnAcceptedProposalEqualsDecodingBehindItFromTheStart) {
+  const auto session = Open({.max_new_tokens = 16});
+  ASSERT_TRUE(session->RollOut(kGreedy, Session::Stream::kDraft).ok());
+  session->Commit(4);
+  ASSERT_TRUE(session->Propose(9, kGreedy).ok());
+  session->Accept();
+  const std::vector<int32_t> accepted = Response(*session);
+
+  std::vector<int32_t> prompt = session->state().options.prompt_ids;
+  prompt.insert(prompt.end(), accepted.begin(), accepted.begin() + 5);
+  const auto fresh = Open({.prompt_ids = prompt, .max_new_tokens = 11});
+  ASSERT_TRUE(fresh->RollOut(kGreedy, Session::Stream::kDraft).ok());
+  EXPECT_EQ(Response(*fresh), std::vector<int32_t>(accepted.begin() + 5, accepted.end()));
+}
+
+TEST_F(SessionTest, AProposedEndOfSequenceEndsTheResponse) {
+  const auto session = Open({.max_new_tokens = 16});
+  ASSERT_TRUE(session->RollOut(kGreedy, Session::Stream::kDraft).ok());
+  session->Commit(4);
+  ASSERT_TRUE(session->Propose(2, kGreedy).ok());
+  EXPECT_EQ(session->response().size(), 5u);
+  EXPECT_EQ(session->finish_reason(), FinishReason::kEndOfSequence);
+  session->Reject();
+  EXPECT_EQ(session->response().size(), 16u);
+}
+
+TEST_F(SessionTest, GenerationEndsBehindAStopSequenceEvenAcrossTokens) {
+  const auto whole = Open({.max_new_tokens = 20});
+  ASSERT_TRUE(whole->RollOut(kGreedy, Session::Stream::kCommit).ok());
+  const std::string text = model_->tokenizer().Decode(whole->response().subspan(0, 7), true);
+  const std::string stop = text.substr(text.size() - 3);
+  sink_ = RecordingSink();
+  const auto stopped = Open({.max_new_tokens = 20, .stop = {"never seen", stop}});
+  ASSERT_TRUE(stopped->RollOut(kGreedy, Session::Stream::kCommit).ok());
+  EXPECT_EQ(stopped->finish_reason(), FinishReason::kStopSequence);
+  EXPECT_NE(sink_.text.find(stop), std::string::npos);
+  EXPECT_LT(stopped->response().size(), 20u);
+}
+
+TEST_F(SessionTest, TheSameSeedGivesTheSameSample) {
+  const auto sample = [&](uint64_t seed) {
+    const auto session = Open({.max_new_tokens = 20, .seed = seed});
+    EXPECT_TRUE(session->RollOut({.temperature = 1.5}, Session::Stream::kCommit).ok());
+    return Response(*session);
+  };
+  EXPECT_EQ(sample(3), sample(3));
+  EXPECT_NE(sample(3), sample(4));
+}
+
+TEST_F(SessionTest, CancellingEndsDecodingWithinOneStep) {
+  const auto session = Open({.max_new_tokens = 400});
+  int64_t seen = 0;
+  sink_.on_event = [&] {
+    if (sink_.ids.size() == 3) stop_.Stop(StopToken::Reason::kCancelled), seen = usage_.decoded_tokens;
+  };
+  EXPECT_EQ(session->RollOut(kGreedy, Session::Stream::kCommit),
+            absl::CancelledError("the request was cancelled by its caller"));
+  EXPECT_EQ(usage_.decoded_tokens, seen);
+}
+
+TEST_F(SessionTest, APastDeadlineIsSeenBeforeThePromptIsRun) {
+  const StopToken late(absl::Now() - absl::Seconds(1));
+  const auto session = Session::Create(model_, {.prompt_ids = {1, 2, 3}}, &late, &sink_, &usage_);
+  EXPECT_EQ(session.status(), absl::DeadlineExceededError("the request's deadline has passed"));
+}
+
+TEST_F(SessionTest, PromptsThatDoNotFitAreRefused) {
+  const auto error = [&](std::vector<int32_t> ids) {
+    return Session::Create(model_, {.prompt_ids = std::move(ids)}, &stop_, &sink_, &usage_).status();
+  };
+  EXPECT_EQ(error({}), absl::InvalidArgumentError("messages: the prompt has no tokens; say something"));
+  EXPECT_EQ(error(std::vector<int32_t>(512, 5)),
+            absl::OutOfRangeError("messages: the prompt has 512 tokens; the model takes 512 together with the answer, "
+                                  "so shorten it to at most 511"));
+  EXPECT_EQ(error({403}), absl::InvalidArgumentError("messages: token 403 has no embedding in this model (403 rows)"));
+}
+
+}  // namespace
+}  // namespace nabla

@@ -1,0 +1,113 @@
+#include "engine/reward/local_reward_model.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/model/model.h"
+#include "engine/text/chat_template.h"
+#include "tests/engine/test_models.h"
+
+namespace nabla {
+namespace {
+
+const std::vector<ChatMessage> kQuestion = {{"user", "How many apples?"}};
+
+std::shared_ptr<const Model> Judge() { return Model::Load(JudgeFolder(), "float32", "cpu", 0).value(); }
+
+// Logits at the last position of a text, computed without any cache.
+torch::Tensor LastLogits(const Model& model, const std::vector<int32_t>& ids) {
+  KvCache cache(model.config(), static_cast<int64_t>(ids.size()), model.dtype(), model.device());
+  return model.Head(model.body().Extend(model.body().Embed(ids), cache))[-1];
+}
+
+TEST(LocalRewardModelTest, AVerdictIsTheLogOddsOfTheTwoWordsBehindTheQuestion) {
+  const auto model = Judge();
+  const VerdictOptions verdict{.question = "Right?", .yes = "Y", .no = "N"};
+  const auto reward = LocalRewardModel::Create(model, RewardKind::kVerdict, verdict).value();
+  const std::vector<int32_t> response = model->tokenizer().Encode("There are 7.");
+  const double score = reward->Open(kQuestion, 32).value()->Score(response).value();
+
+  const std::string text =
+      model->chat_template()
+          ->Render({{"user", "How many apples?"}, {"assistant", "There are 7."}, {"user", "Right?"}}, true)
+          .value();
+  const torch::Tensor logits = LastLogits(*model, model->tokenizer().Encode(text));
+  const int32_t yes = model->tokenizer().Encode("Y")[0], no = model->tokenizer().Encode("N")[0];
+  EXPECT_NEAR(score, (logits[yes] - logits[no]).item<double>(), 1e-3);
+}
+
+// The input gradient of every kind, against finite differences along the embedding of another token.
+TEST(LocalRewardModelTest, GradientPredictsTheChangeOfASmallStepAtTheEmbeddings) {
+  const auto model = Judge();
+  const auto reward = LocalRewardModel::Create(model, RewardKind::kVerdict, {.yes = "Y", .no = "N"}).value();
+  const auto context = reward->Open(kQuestion, 32).value();
+  const std::vector<int32_t> response = {10, 40, 90, 200, 17};
+  const RewardGradient gradient = context->ScoreGradient(response, 1).value();
+  EXPECT_EQ(gradient.rows, 4);
+  EXPECT_EQ(gradient.hidden_size, 64);
+  EXPECT_EQ(gradient.log_probs, nullptr);
+  EXPECT_NEAR(gradient.reward, context->Score(response).value(), 1e-4);
+
+  // Autograd through the uncached model is the second opinion.
+  const std::string text = model->chat_template()
+                               ->Render({kQuestion[0], {"assistant", "@"}, {"user", VerdictOptions().question}}, true)
+                               .value();
+  const size_t at = text.find('@');
+  const std::vector<int32_t> before = model->tokenizer().Encode(text.substr(0, at)),
+                             after = model->tokenizer().Encode(text.substr(at + 1));
+  std::vector<int32_t> ids = before;
+  ids.insert(ids.end(), response.begin(), response.end());
+  ids.insert(ids.end(), after.begin(), after.end());
+  const KvCache nothing(model->config(), 1, model->dtype(), model->device());
+  const torch::Tensor inputs = model->body().Embed(ids).clone().requires_grad_(true);
+  const torch::Tensor logits = model->Head(model->body().Forward(inputs, nothing, 0))[-1];
+  const torch::Tensor odds = logits[model->tokenizer().Encode("Y")[0]] - logits[model->tokenizer().Encode("N")[0]];
+  const torch::Tensor expected =
+      torch::autograd::grad({odds}, {inputs})[0].narrow(0, static_cast<int64_t>(before.size()) + 1, 4);
+  const torch::Tensor actual = torch::tensor(gradient.input_gradient).view({4, 64});
+  EXPECT_TRUE(torch::allclose(actual, expected, 1e-3, 1e-4));
+}
+
+TEST(LocalRewardModelTest, LikelihoodRowsAreTheJudgesLogProbabilities) {
+  const auto model = Judge();
+  const auto reward = LocalRewardModel::Create(model, RewardKind::kLikelihood, {}).value();
+  const auto context = reward->Open(kQuestion, 32).value();
+  const std::vector<int32_t> response = {10, 40, 90, 200, 17};
+  const RewardGradient gradient = context->ScoreGradient(response, 2).value();
+  ASSERT_NE(gradient.log_probs, nullptr);
+  std::vector<int32_t> ids = model->tokenizer().Encode(model->chat_template()->Render(kQuestion, true).value());
+  ids.insert(ids.end(), response.begin(), response.begin() + 3);
+  const torch::Tensor expected =
+      torch::log_softmax(LastLogits(*model, ids), -1);  // predicts token 3: row 1 from position 2
+  const std::vector<float> row = gradient.log_probs(1, 2).value();
+  EXPECT_TRUE(torch::allclose(torch::tensor(row), expected, 1e-3, 1e-3));
+}
+
+TEST(LocalRewardModelTest, AOneTokenResponseHasAGradient) {
+  const auto reward = LocalRewardModel::Create(Judge(), RewardKind::kLikelihood, {}).value();
+  const auto context = reward->Open(kQuestion, 8).value();
+  const RewardGradient gradient = context->ScoreGradient(std::vector<int32_t>{10}, 0).value();
+  EXPECT_EQ(gradient.rows, 1);
+  EXPECT_EQ(gradient.input_gradient, std::vector<float>(64, 0.0f)) << "the last token is a target only";
+}
+
+TEST(LocalRewardModelTest, ModelAndKindMustGoTogether) {
+  const auto classifier = Model::Load(ClassifierFolder(), "float32", "cpu", 0).value();
+  EXPECT_EQ(
+      LocalRewardModel::Create(classifier, RewardKind::kLikelihood, {}).status().message(),
+      "reward model rm is a Qwen3ForSequenceClassification; reward kind likelihood or verdict needs a …ForCausalLM");
+  EXPECT_EQ(LocalRewardModel::Create(Judge(), RewardKind::kClassifier, {}).status().message(),
+            "reward model judge is a Qwen3ForCausalLM; reward kind classifier needs a …ForSequenceClassification");
+  EXPECT_EQ(LocalRewardModel::Create(Judge(), RewardKind::kVerdict, {.yes = "Yes", .no = "Yep"}).status().message(),
+            "the verdict's words \"Yes\" and \"Yep\" begin with the same token; choose others");
+}
+
+TEST(LocalRewardModelTest, ConversationsThatDoNotFitAreRefused) {
+  const auto reward = LocalRewardModel::Create(Judge(), RewardKind::kLikelihood, {}).value();
+  EXPECT_EQ(reward->Open(kQuestion, 5000).status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(reward->Open({{"user", "<<<response>>>"}}, 8).status().message(),
+            "messages: the reward model's chat template does not show the text <<<response>>> exactly once; leave it "
+            "out of the messages");
+}
+
+}  // namespace
+}  // namespace nabla
