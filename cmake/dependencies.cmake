@@ -6,6 +6,12 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 
+if(NABLA_BUILD_SERVER)
+  find_package(Protobuf REQUIRED)
+  find_package(gRPC REQUIRED)
+  find_package(prometheus-cpp REQUIRED)
+endif()
+
 find_package(Torch REQUIRED)
 
 if(NABLA_BUILD_TESTS)

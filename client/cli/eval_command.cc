@@ -1,0 +1,152 @@
+#include <fstream>
+#include <map>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "client/cli/command.h"
+#include "client/cli/evaluation.h"
+#include "client/cli/flag_set.h"
+#include "client/cli/request_flags.h"
+#include "engine/base/status_macros.h"
+
+namespace nabla {
+namespace {
+
+struct EvalFlags {
+  std::string server = kDefaultServer;
+  std::string data;
+  std::string strategies = "greedy,sample,nabla";
+  uint32_t concurrency = 2;
+  uint32_t limit = 0;
+  std::string json;
+  absl::Duration timeout = absl::InfiniteDuration();
+  RequestFlags request;
+};
+
+void AddFlags(EvalFlags* values, FlagSet* flags) {
+  flags->Add("server", &values->server, absl::StrCat("HOST:PORT of the server (default ", kDefaultServer, ")."));
+  flags->Add("data", &values->data, "JSON lines of {\"question\": …, \"answer\": …}. Required.");
+  flags->Add("strategies", &values->strategies, absl::StrCat("Comma-separated (default ", values->strategies, ")."));
+  flags->Add("concurrency", &values->concurrency, "Questions asked at once (default 2).");
+  flags->Add("limit", &values->limit, "Only the first so many questions; 0: all (default).");
+  flags->Add("json", &values->json, "Also write every outcome to this file.");
+  flags->Add("timeout", &values->timeout, "Give up on a question after this long (default: never).");
+  values->request.AddTo(flags);
+}
+
+absl::StatusOr<std::vector<std::string>> ReadStrategies(const EvalFlags& values, const FlagSet& flags) {
+  const std::vector<std::string> strategies = absl::StrSplit(values.strategies, ',');
+  for (const std::string& strategy : strategies) {
+    if (strategy.empty() || !values.request.Request(strategy, "?").ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--strategies: each must be greedy, sample or nabla, got \"", strategy, "\""));
+    }
+  }
+  NABLA_RETURN_IF_ERROR(RequestFlags::CheckUsed(flags, strategies));
+  return strategies;
+}
+
+absl::StatusOr<std::vector<Problem>> LoadProblems(const EvalFlags& values) {
+  if (values.data.empty())
+    return absl::InvalidArgumentError("--data must name a file of JSON lines, for example --data=problems.jsonl");
+  std::ifstream file(values.data);
+  if (!file) return absl::InvalidArgumentError(absl::StrCat("--data: cannot read ", values.data));
+  absl::StatusOr<std::vector<Problem>> problems = ReadProblems(&file);
+  if (!problems.ok())
+    return absl::InvalidArgumentError(absl::StrCat("--data: ", values.data, ": ", problems.status().message()));
+  if (values.limit > 0 && problems->size() > values.limit) problems->resize(values.limit);
+  return problems;
+}
+
+absl::Status CheckCommandLine(const EvalFlags& values, const std::vector<std::string>& positional) {
+  if (!positional.empty())
+    return absl::InvalidArgumentError(absl::StrCat("unexpected argument \"", positional.front(), "\""));
+  if (values.concurrency < 1 || values.concurrency > 1024) {
+    return absl::InvalidArgumentError(absl::StrCat("--concurrency: must be 1 to 1024, got ", values.concurrency));
+  }
+  return absl::OkStatus();
+}
+
+// One line for each different error, so that none is hidden; true if there were any.
+bool ReportFailures(const std::vector<StrategyScore>& scores, std::ostream* error) {
+  bool any = false;
+  for (const StrategyScore& score : scores) {
+    std::map<std::string, int> counts;
+    for (const ProblemOutcome& outcome : score.outcomes) {
+      if (!outcome.status.ok()) {
+        ++counts[absl::StrCat(outcome.status.message(), " (", absl::StatusCodeToString(outcome.status.code()), ")")];
+      }
+    }
+    for (const auto& [message, count] : counts) {
+      *error << "nabla: " << score.strategy << ": " << count << " failed: " << message << std::endl;
+      any = true;
+    }
+  }
+  return any;
+}
+
+StrategyScore RunStrategy(const std::string& strategy, const std::vector<Problem>& problems, const EvalFlags& values,
+                          ReasonerClient* client, Console* console) {
+  const auto ask = [&](const std::string& question) -> absl::StatusOr<v1::Finished> {
+    if (console->cancel != nullptr && console->cancel->cancelled()) return absl::CancelledError("interrupted");
+    NABLA_ASSIGN_OR_RETURN(v1::ReasonRequest request, values.request.Request(strategy, question));
+    request.set_omit_drafts(true);
+    return client->Reason(request, nullptr, {.deadline = absl::Now() + values.timeout, .cancel = console->cancel});
+  };
+  const auto on_progress = [&](size_t done) {
+    if (console->error_is_terminal)
+      *console->error << "\r" << strategy << " " << done << "/" << problems.size() << std::flush;
+  };
+  StrategyScore score = Evaluate(strategy, problems, values.concurrency, ask, on_progress);
+  if (console->error_is_terminal) *console->error << std::endl;
+  return score;
+}
+
+}  // namespace
+
+int RunEval(const std::vector<std::string>& arguments, Console* console) {
+  EvalFlags values;
+  FlagSet flags("nabla eval", "compares strategies on questions with known numeric answers.", "");
+  AddFlags(&values, &flags);
+  const absl::StatusOr<std::vector<std::string>> positional = flags.Parse(arguments);
+  if (!positional.ok()) return UsageError(positional.status(), console);
+  if (flags.help_requested()) {
+    *console->out << flags.Help();
+    return kExitOk;
+  }
+  const absl::Status checked = CheckCommandLine(values, *positional);
+  if (!checked.ok()) return UsageError(checked, console);
+  const absl::StatusOr<std::vector<std::string>> strategies = ReadStrategies(values, flags);
+  if (!strategies.ok()) return UsageError(strategies.status(), console);
+  const absl::StatusOr<std::vector<Problem>> problems = LoadProblems(values);
+  if (!problems.ok()) return UsageError(problems.status(), console);
+  absl::StatusOr<std::unique_ptr<ReasonerClient>> client = ReasonerClient::Create(values.server);
+  if (!client.ok()) return UsageError(client.status(), console);
+  const absl::StatusOr<v1::GetInfoResponse> info =
+      (*client)->GetInfo({.deadline = absl::Now() + values.timeout, .cancel = console->cancel});
+  if (!info.ok()) return CallError(info.status(), values.server, console);
+
+  std::vector<StrategyScore> scores;
+  for (const std::string& strategy : *strategies) {
+    scores.push_back(RunStrategy(strategy, *problems, values, client->get(), console));
+    if (console->cancel != nullptr && console->cancel->cancelled()) break;
+  }
+  *console->out << FormatTable(scores) << std::flush;
+  if (!values.json.empty()) {
+    std::ofstream file(values.json);
+    file << FormatJson(*problems, scores);
+    file.close();
+    if (!file) {
+      *console->error << "nabla: --json: cannot write " << values.json << std::endl;
+      return kExitFailed;
+    }
+  }
+  const bool failures = ReportFailures(scores, console->error);
+  if (console->cancel != nullptr && console->cancel->cancelled()) return kExitInterrupted;
+  return failures ? kExitFailed : kExitOk;
+}
+
+}  // namespace nabla

@@ -1,0 +1,61 @@
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "client/cli/command.h"
+#include "client/cli/flag_set.h"
+
+namespace nabla {
+namespace {
+
+std::string FormatModel(const char* title, const v1::ModelInfo& model) {
+  std::string line = absl::StrFormat("%-13s %s (%s, %s parameters, %s on %s, up to %u tokens", title, model.name(),
+                                     model.architecture(), absl::StrCat(model.parameters()), model.dtype(),
+                                     model.device(), model.max_length());
+  if (!model.reward_kind().empty()) absl::StrAppend(&line, ", ", model.reward_kind());
+  return absl::StrCat(line, ")\n");
+}
+
+std::string FormatInfo(const v1::GetInfoResponse& info) {
+  std::string text = absl::StrFormat("%-13s %s\n", "version", info.version());
+  absl::StrAppend(&text, FormatModel("model", info.model()));
+  if (info.has_reward_model()) absl::StrAppend(&text, FormatModel("reward model", info.reward_model()));
+  absl::StrAppendFormat(&text, "%-13s %s\n", "strategies", absl::StrJoin(info.strategies(), ", "));
+  absl::StrAppendFormat(&text, "%-13s %u new tokens, %u rollouts a request\n", "limits", info.max_new_tokens_limit(),
+                        info.max_rollouts_limit());
+  absl::StrAppendFormat(&text, "%-13s %u workers, %u running, %u waiting\n", "load", info.workers(), info.running(),
+                        info.waiting());
+  return text;
+}
+
+}  // namespace
+
+int RunInfo(const std::vector<std::string>& arguments, Console* console) {
+  std::string server = kDefaultServer;
+  absl::Duration timeout = absl::Seconds(10);
+  FlagSet flags("nabla info", "prints models, limits and load of a server.", "");
+  flags.Add("server", &server, absl::StrCat("HOST:PORT of the server (default ", kDefaultServer, ")."));
+  flags.Add("timeout", &timeout, "Give up after this long (default 10s).");
+  const absl::StatusOr<std::vector<std::string>> positional = flags.Parse(arguments);
+  if (!positional.ok()) return UsageError(positional.status(), console);
+  if (flags.help_requested()) {
+    *console->out << flags.Help();
+    return kExitOk;
+  }
+  if (!positional->empty()) {
+    return UsageError(absl::InvalidArgumentError(absl::StrCat("unexpected argument \"", positional->front(), "\"")),
+                      console);
+  }
+  absl::StatusOr<std::unique_ptr<ReasonerClient>> client = ReasonerClient::Create(server);
+  if (!client.ok()) return UsageError(client.status(), console);
+  const absl::StatusOr<v1::GetInfoResponse> info =
+      (*client)->GetInfo({.deadline = absl::Now() + timeout, .cancel = console->cancel});
+  if (!info.ok()) return CallError(info.status(), server, console);
+  *console->out << FormatInfo(*info) << std::flush;
+  return kExitOk;
+}
+
+}  // namespace nabla

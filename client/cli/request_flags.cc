@@ -1,0 +1,127 @@
+#include "client/cli/request_flags.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+
+namespace nabla {
+namespace {
+
+const char* const kSamplingFlags[] = {"temperature", "top_k", "top_p"};
+const char* const kNablaFlags[] = {"max_rollouts",   "iterations",        "learning_rate",     "parameter",
+                                   "update_postfix", "likelihood_weight", "reward_weight",     "max_confidence",
+                                   "min_entropy",    "min_gradient_norm", "rejection_sampling"};
+
+}  // namespace
+
+void RequestFlags::AddTo(FlagSet* flags) {
+  flags->Add("system", &system_, "System message ahead of the question.");
+  flags->Add("max_new_tokens", &max_new_tokens_, "Longest answer, in tokens (default 256).");
+  flags->Add("stop", &stop_, "End the answer behind this text; may be given up to 16 times.");
+  flags->Add("seed", &seed_, "Seed; the server draws one if left out.");
+  flags->Add("max_model_calls", &max_model_calls_,
+             "Budget in model calls: 1 a token, 4 a gradient step, 2 an acceptance test.");
+  flags->Add("temperature", &temperature_, "0 takes the most likely token (default: sample 0.7, nabla's rollouts 0).");
+  flags->Add("top_k", &top_k_, "Draw from the k most likely tokens; 0 keeps all (default 0).");
+  flags->Add("top_p", &top_p_, "Draw from the fewest tokens that hold this probability (default 1).");
+  flags->Add("max_rollouts", &max_rollouts_, "nabla: rollouts, the first one included (default 8).");
+  flags->Add("iterations", &iterations_, "nabla: gradient steps a refinement (default 20).");
+  flags->Add("learning_rate", &learning_rate_, "nabla: step of the optimiser (default 0.01).");
+  flags->Add("parameter", &parameter_, "nabla: what the gradient moves, logits or hidden (default logits).");
+  flags->Add("update_postfix", &update_postfix_, "nabla: move all positions of the tail, not only its first.");
+  flags->Add("likelihood_weight", &likelihood_weight_,
+             "nabla: weight of the language model's log-likelihood (default 0.001).");
+  flags->Add("reward_weight", &reward_weight_, "nabla: weight of the reward (default 1).");
+  flags->Add("max_confidence", &max_confidence_,
+             "nabla: refine where the largest probability is at most this (default 0.97).");
+  flags->Add("min_entropy", &min_entropy_, "nabla: refine where the entropy is at least this, in nats.");
+  flags->Add("min_gradient_norm", &min_gradient_norm_, "nabla: refine where the gradient's norm is at least this.");
+  flags->Add("rejection_sampling", &rejection_sampling_,
+             "nabla: keep only revisions that raise the reward (default true).");
+}
+
+absl::StatusOr<v1::ReasonRequest> RequestFlags::Request(const std::string& strategy,
+                                                        const std::string& question) const {
+  v1::ReasonRequest request;
+  if (!system_.empty()) {
+    v1::Message* system = request.add_messages();
+    system->set_role("system");
+    system->set_content(system_);
+  }
+  v1::Message* user = request.add_messages();
+  user->set_role("user");
+  user->set_content(question);
+  if (strategy == "greedy") {
+    request.mutable_greedy();
+  } else if (strategy == "sample") {
+    v1::SampleOptions* sample = request.mutable_sample();
+    if (HasSampling()) FillSampling(sample->mutable_sampling());
+  } else if (strategy == "nabla") {
+    NABLA_RETURN_IF_ERROR(FillNabla(request.mutable_nabla()));
+  } else if (!strategy.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--strategy: must be greedy, sample or nabla, got \"", strategy, "\""));
+  }
+  if (max_new_tokens_.has_value()) request.set_max_new_tokens(*max_new_tokens_);
+  if (seed_.has_value()) request.set_seed(*seed_);
+  if (max_model_calls_.has_value()) request.set_max_model_calls(*max_model_calls_);
+  for (const std::string& stop : stop_) request.add_stop(stop);
+  return request;
+}
+
+bool RequestFlags::GivesNablaOptions(const FlagSet& flags) {
+  return std::any_of(std::begin(kNablaFlags), std::end(kNablaFlags),
+                     [&](const char* flag) { return flags.WasGiven(flag); });
+}
+
+absl::Status RequestFlags::CheckUsed(const FlagSet& flags, const std::vector<std::string>& strategies) {
+  const auto chosen = [&](const char* strategy) {
+    return std::find(strategies.begin(), strategies.end(), strategy) != strategies.end();
+  };
+  for (const char* flag : kNablaFlags) {
+    if (flags.WasGiven(flag) && !chosen("nabla")) {
+      return absl::InvalidArgumentError(absl::StrCat("--", flag, ": has no effect without the strategy nabla"));
+    }
+  }
+  for (const char* flag : kSamplingFlags) {
+    if (flags.WasGiven(flag) && !chosen("nabla") && !chosen("sample")) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", flag, ": has no effect without the strategy sample or nabla"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void RequestFlags::FillSampling(v1::Sampling* sampling) const {
+  if (temperature_.has_value()) sampling->set_temperature(*temperature_);
+  if (top_k_.has_value()) sampling->set_top_k(*top_k_);
+  if (top_p_.has_value()) sampling->set_top_p(*top_p_);
+}
+
+absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {
+  if (HasSampling()) FillSampling(options->mutable_rollout());
+  if (max_confidence_.has_value()) options->mutable_selectors()->set_max_confidence(*max_confidence_);
+  if (min_entropy_.has_value()) options->mutable_selectors()->set_min_entropy(*min_entropy_);
+  if (min_gradient_norm_.has_value()) options->mutable_selectors()->set_min_gradient_norm(*min_gradient_norm_);
+  if (rejection_sampling_.has_value()) options->set_rejection_sampling(*rejection_sampling_);
+  if (max_rollouts_.has_value()) options->set_max_rollouts(*max_rollouts_);
+  v1::Refinement* refinement = options->mutable_refinement();
+  if (parameter_ == "logits") {
+    refinement->set_parameter(v1::Refinement::LOGITS);
+  } else if (parameter_ == "hidden") {
+    refinement->set_parameter(v1::Refinement::HIDDEN);
+  } else if (!parameter_.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("--parameter: must be logits or hidden, got \"", parameter_, "\""));
+  }
+  if (iterations_.has_value()) refinement->set_iterations(*iterations_);
+  if (learning_rate_.has_value()) refinement->set_learning_rate(*learning_rate_);
+  if (likelihood_weight_.has_value()) refinement->set_likelihood_weight(*likelihood_weight_);
+  if (reward_weight_.has_value()) refinement->set_reward_weight(*reward_weight_);
+  if (update_postfix_.has_value()) refinement->set_update_postfix(*update_postfix_);
+  return absl::OkStatus();
+}
+
+}  // namespace nabla

@@ -1,0 +1,80 @@
+// C++ client of the Reasoner service: one blocking call a request, events by callback.
+//
+//   NABLA_ASSIGN_OR_RETURN(auto client, ReasonerClient::Create("127.0.0.1:50051"));
+//   auto finished = client->Reason(request, [](const v1::ReasonEvent& event) { … });
+//   if (finished.ok()) std::cout << finished->text();
+//
+// Thread-safe; calls of several threads share one connection. Create does not connect: a server that is not there shows
+// as UNAVAILABLE from the first call. Reason blocks until the stream has ended and calls back on the caller's thread.
+#ifndef NABLA_CLIENT_REASONER_CLIENT_H_
+#define NABLA_CLIENT_REASONER_CLIENT_H_
+
+#include <grpcpp/client_context.h>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "nabla/v1/reasoner.grpc.pb.h"
+
+namespace nabla {
+
+// Cancels calls from another thread: those in progress that were given it, and all later ones. Outlives its calls.
+// Thread-safe.
+class CancelHandle {
+ public:
+  CancelHandle() = default;
+  CancelHandle(const CancelHandle&) = delete;
+  CancelHandle& operator=(const CancelHandle&) = delete;
+
+  void Cancel();  // does not block; not for signal handlers
+  bool cancelled() const;
+
+ private:
+  friend class ReasonerClient;
+  class Registration;
+
+  mutable std::mutex mu_;
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  std::vector<grpc::ClientContext*> calls_ ABSL_GUARDED_BY(mu_);
+};
+
+struct CallOptions {
+  absl::Time deadline = absl::InfiniteFuture();  // given to the server, too
+  CancelHandle* cancel = nullptr;                // not owned
+  std::string request_id;                        // for the server's log; empty: the server makes one
+};
+
+// True of an UNAVAILABLE that came from the connection, not from a server.
+bool IsUnreachable(const absl::Status& status);
+
+class ReasonerClient {
+ public:
+  using EventCallback = std::function<void(const v1::ReasonEvent&)>;
+
+  // `address` is "host:port" without TLS. INVALID_ARGUMENT if it is empty.
+  static absl::StatusOr<std::unique_ptr<ReasonerClient>> Create(const std::string& address);
+
+  // The Finished event, after `on_event` (may be empty) has seen all events, it included. Else the server's status,
+  // with the bytes of its google.rpc.Status as payload; DATA_LOSS where a stream ends well without a Finished event.
+  absl::StatusOr<v1::Finished> Reason(const v1::ReasonRequest& request, const EventCallback& on_event,
+                                      const CallOptions& options = {});
+
+  absl::StatusOr<v1::GetInfoResponse> GetInfo(const CallOptions& options = {});
+
+ private:
+  explicit ReasonerClient(std::unique_ptr<v1::Reasoner::Stub> stub) : stub_(std::move(stub)) {}
+
+  const std::unique_ptr<v1::Reasoner::Stub> stub_;
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_CLIENT_REASONER_CLIENT_H_

@@ -1,0 +1,252 @@
+#include "server/conversion.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "engine/base/status_macros.h"
+
+namespace nabla {
+namespace {
+
+// Reads a count into `target`. `limit` is what an int holds, or the server's own limit.
+absl::Status ReadCount(absl::string_view field, uint32_t value, int limit, absl::string_view whose, int* target) {
+  if (value > static_cast<uint32_t>(limit)) {
+    return absl::InvalidArgumentError(absl::StrCat(field, ": must be at most ", limit, whose, ", got ", value));
+  }
+  *target = static_cast<int>(value);
+  return absl::OkStatus();
+}
+
+absl::Status ReadCount(absl::string_view field, uint32_t value, int* target) {
+  return ReadCount(field, value, std::numeric_limits<int>::max(), "", target);
+}
+
+absl::Status ReadSampling(absl::string_view field, const v1::Sampling& message, SamplingOptions* options) {
+  if (message.has_temperature()) options->temperature = message.temperature();
+  if (message.has_top_p()) options->top_p = message.top_p();
+  if (message.has_top_k())
+    NABLA_RETURN_IF_ERROR(ReadCount(absl::StrCat(field, ".top_k"), message.top_k(), &options->top_k));
+  return absl::OkStatus();
+}
+
+// Naming any selector replaces the default set, naming none selects every position.
+SelectorOptions ReadSelectors(const v1::Selectors& message) {
+  SelectorOptions options = {.max_confidence = std::nullopt};
+  if (message.has_max_confidence()) options.max_confidence = message.max_confidence();
+  if (message.has_min_entropy()) options.min_entropy = message.min_entropy();
+  if (message.has_min_gradient_norm()) options.min_gradient_norm = message.min_gradient_norm();
+  return options;
+}
+
+absl::Status ReadRefinement(const v1::Refinement& message, RefinementOptions* options) {
+  switch (message.parameter()) {
+    case v1::Refinement::PARAMETER_UNSPECIFIED:
+    case v1::Refinement::LOGITS:
+      options->parameter = RefinementOptions::Parameter::kLogits;
+      break;
+    case v1::Refinement::HIDDEN:
+      options->parameter = RefinementOptions::Parameter::kHidden;
+      break;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat("nabla.refinement.parameter: must be LOGITS or HIDDEN, got ",
+                                                     static_cast<int>(message.parameter())));
+  }
+  if (message.has_iterations()) {
+    NABLA_RETURN_IF_ERROR(ReadCount("nabla.refinement.iterations", message.iterations(), &options->iterations));
+  }
+  if (message.has_learning_rate()) options->learning_rate = message.learning_rate();
+  if (message.has_min_learning_rate_ratio()) options->min_learning_rate_ratio = message.min_learning_rate_ratio();
+  if (message.has_likelihood_weight()) options->likelihood_weight = message.likelihood_weight();
+  if (message.has_reward_weight()) options->reward_weight = message.reward_weight();
+  if (message.has_gradient_caching()) options->gradient_caching = message.gradient_caching();
+  if (message.has_update_postfix()) options->update_postfix = message.update_postfix();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<NablaOptions> ReadNabla(const v1::NablaOptions& message, const ConversionOptions& limits) {
+  NablaOptions options;
+  NABLA_RETURN_IF_ERROR(ReadSampling("nabla.rollout", message.rollout(), &options.rollout));
+  NABLA_RETURN_IF_ERROR(ReadSampling("nabla.resample", message.resample(), &options.resample));
+  if (message.has_selectors()) options.selectors = ReadSelectors(message.selectors());
+  NABLA_RETURN_IF_ERROR(ReadRefinement(message.refinement(), &options.refinement));
+  if (message.has_rejection_sampling()) options.rejection_sampling = message.rejection_sampling();
+  options.max_rollouts = std::min(options.max_rollouts, limits.max_rollouts_limit);
+  if (message.has_max_rollouts()) {
+    NABLA_RETURN_IF_ERROR(ReadCount("nabla.max_rollouts", message.max_rollouts(), limits.max_rollouts_limit,
+                                    ", this server's limit", &options.max_rollouts));
+  }
+  return options;
+}
+
+absl::StatusOr<StrategyOptions> ReadStrategy(const v1::ReasonRequest& message, const ConversionOptions& limits) {
+  switch (message.strategy_case()) {
+    case v1::ReasonRequest::kGreedy:
+      return GreedyOptions{};
+    case v1::ReasonRequest::kSample: {
+      SampleOptions options;
+      NABLA_RETURN_IF_ERROR(ReadSampling("sample.sampling", message.sample().sampling(), &options.sampling));
+      return options;
+    }
+    case v1::ReasonRequest::kNabla:
+      return ReadNabla(message.nabla(), limits);
+    case v1::ReasonRequest::STRATEGY_NOT_SET:
+      break;
+  }
+  if (limits.has_reward_model) return ReadNabla(v1::NablaOptions(), limits);
+  return GreedyOptions{};
+}
+
+void ToProto(absl::Duration duration, google::protobuf::Duration* message) {
+  absl::Duration rest;
+  message->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
+  message->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
+}
+
+void ToProto(const ModelWork& work, v1::ModelWork* message) {
+  message->set_forward_passes(work.forward_passes);
+  message->set_forward_tokens(work.forward_tokens);
+  message->set_backward_passes(work.backward_passes);
+  message->set_backward_tokens(work.backward_tokens);
+}
+
+void ToProto(const Usage& usage, v1::Usage* message) {
+  message->set_prompt_tokens(usage.prompt_tokens);
+  message->set_completion_tokens(usage.completion_tokens);
+  message->set_rollouts(usage.rollouts);
+  message->set_revisions_accepted(usage.revisions_accepted);
+  message->set_revisions_rejected(usage.revisions_rejected);
+  message->set_gradient_steps(usage.gradient_steps);
+  message->set_gradient_steps_computed(usage.gradient_steps_computed);
+  message->set_decoded_tokens(usage.decoded_tokens);
+  message->set_model_calls(usage.model_calls);
+  ToProto(usage.language_model, message->mutable_language_model());
+  ToProto(usage.reward_model, message->mutable_reward_model());
+  ToProto(usage.queue_time, message->mutable_queue_time());
+  ToProto(usage.time_to_first_token, message->mutable_time_to_first_token());
+  ToProto(usage.refine_time, message->mutable_refine_time());
+  ToProto(usage.reward_time, message->mutable_reward_time());
+  ToProto(usage.total_time, message->mutable_total_time());
+}
+
+// Fills the oneof of `message` from each kind of event.
+struct EventWriter {
+  v1::ReasonEvent* message;
+  const std::string& request_id;
+
+  void operator()(StartedEvent event) const {
+    v1::Started* started = message->mutable_started();
+    started->set_model(std::move(event.model));
+    started->set_reward_model(std::move(event.reward_model));
+    started->set_strategy(std::move(event.strategy));
+    started->set_seed(event.seed);
+    started->set_prompt_tokens(event.prompt_tokens);
+    started->set_max_new_tokens(event.max_new_tokens);
+    started->set_request_id(request_id);
+  }
+  void operator()(CommittedEvent event) const {
+    v1::Committed* committed = message->mutable_committed();
+    committed->mutable_token_ids()->Add(event.token_ids.begin(), event.token_ids.end());
+    committed->set_text(std::move(event.text));
+  }
+  void operator()(DraftEvent event) const {
+    v1::Draft* draft = message->mutable_draft();
+    draft->set_position(event.position);
+    draft->mutable_token_ids()->Add(event.token_ids.begin(), event.token_ids.end());
+    for (std::string& text : event.token_texts) draft->add_token_texts(std::move(text));
+    draft->set_text(std::move(event.text));
+  }
+  void operator()(RevisionEvent event) const {
+    v1::Revision* revision = message->mutable_revision();
+    revision->set_position(event.position);
+    revision->set_old_token_id(event.old_token_id);
+    revision->set_new_token_id(event.new_token_id);
+    revision->set_old_text(std::move(event.old_text));
+    revision->set_new_text(std::move(event.new_text));
+    if (event.reward_before.has_value()) revision->set_reward_before(*event.reward_before);
+    if (event.reward_after.has_value()) revision->set_reward_after(*event.reward_after);
+    revision->set_accepted(event.accepted);
+  }
+  void operator()(ProgressEvent event) const {
+    v1::Progress* progress = message->mutable_progress();
+    progress->set_position(event.position);
+    progress->set_gradient_steps(event.gradient_steps);
+    progress->set_model_calls(event.model_calls);
+  }
+};
+
+v1::Finished::Reason ToProto(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kEndOfSequence:
+      return v1::Finished::END_OF_SEQUENCE;
+    case FinishReason::kStopSequence:
+      return v1::Finished::STOP_SEQUENCE;
+    case FinishReason::kLength:
+      return v1::Finished::LENGTH;
+    case FinishReason::kModelCallBudget:
+      return v1::Finished::MODEL_CALL_BUDGET;
+  }
+  return v1::Finished::REASON_UNSPECIFIED;
+}
+
+}  // namespace
+
+absl::StatusOr<ReasonRequest> FromProto(const v1::ReasonRequest& message, const ConversionOptions& options) {
+  ReasonRequest request;
+  for (const v1::Message& turn : message.messages()) request.messages.push_back({turn.role(), turn.content()});
+  if (message.has_prompt()) request.prompt = message.prompt();
+  NABLA_ASSIGN_OR_RETURN(request.strategy, ReadStrategy(message, options));
+  request.max_new_tokens = std::min(request.max_new_tokens, options.max_new_tokens_limit);
+  if (message.has_max_new_tokens()) {
+    NABLA_RETURN_IF_ERROR(ReadCount("max_new_tokens", message.max_new_tokens(), options.max_new_tokens_limit,
+                                    ", this server's limit", &request.max_new_tokens));
+  }
+  request.stop.assign(message.stop().begin(), message.stop().end());
+  request.seed = message.has_seed() ? message.seed() : options.drawn_seed;
+  if (message.has_max_model_calls()) {
+    constexpr uint64_t kMax = std::numeric_limits<int64_t>::max();
+    if (message.max_model_calls() > kMax) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("max_model_calls: must be at most ", kMax, ", got ", message.max_model_calls()));
+    }
+    request.max_model_calls = static_cast<int64_t>(message.max_model_calls());
+  }
+  NABLA_RETURN_IF_ERROR(Validate(request));
+  return request;
+}
+
+v1::ReasonEvent ToProto(Event event, const std::string& request_id) {
+  v1::ReasonEvent message;
+  std::visit(EventWriter{&message, request_id}, std::move(event));
+  return message;
+}
+
+v1::Finished ToProto(const ReasonResult& result) {
+  v1::Finished message;
+  message.set_reason(ToProto(result.finish_reason));
+  message.set_text(result.text);
+  message.mutable_token_ids()->Add(result.token_ids.begin(), result.token_ids.end());
+  if (result.reward.has_value()) message.set_reward(*result.reward);
+  if (result.initial_reward.has_value()) message.set_initial_reward(*result.initial_reward);
+  ToProto(result.usage, message.mutable_usage());
+  return message;
+}
+
+v1::ModelInfo ToProto(const ModelInfo& info) {
+  v1::ModelInfo message;
+  message.set_name(info.name);
+  message.set_architecture(info.architecture);
+  message.set_dtype(info.dtype);
+  message.set_device(info.device);
+  message.set_reward_kind(info.reward_kind);
+  message.set_parameters(info.parameters);
+  message.set_vocabulary_size(info.vocabulary_size);
+  message.set_max_length(info.max_length);
+  return message;
+}
+
+}  // namespace nabla

@@ -1,0 +1,168 @@
+#include "server/metrics.h"
+
+#include <prometheus/gauge.h>
+#include <prometheus/metric_family.h>
+
+#include <set>
+#include <utility>
+
+namespace nabla {
+namespace {
+
+using Buckets = prometheus::Histogram::BucketBoundaries;
+
+// From a token of a small model to the answer of a large one.
+const Buckets kSeconds = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+                          1,     2.5,    5,     10,   30,    60,   120, 300,  600};
+const Buckets kTokens = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000};
+const Buckets kModelCalls = {10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000, 300000, 1000000};
+const Buckets kRollouts = {1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512, 1024};
+const Buckets kRewardGain = {-10, -1, -0.1, 0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100};
+
+// Strategies as StrategyName() gives them.
+const char* const kStrategies[] = {"greedy", "sample", "nabla"};
+
+prometheus::Family<prometheus::Counter>* CounterFamily(prometheus::Registry* registry, const char* name,
+                                                       const char* help) {
+  return &prometheus::BuildCounter().Name(name).Help(help).Register(*registry);
+}
+
+prometheus::MetricFamily GaugeFamily(const char* name, const char* help, double value) {
+  prometheus::MetricFamily family{name, help, prometheus::MetricType::Gauge, {}};
+  family.metric.emplace_back();
+  family.metric.back().gauge.value = value;
+  return family;
+}
+
+}  // namespace
+
+Metrics::Metrics(const std::string& version) {
+  AddCounters();
+  for (const char* strategy : kStrategies) AddHistograms(strategy);
+  prometheus::BuildGauge()
+      .Name("nabla_build_info")
+      .Help("Always 1; the version is the label.")
+      .Register(*registry_)
+      .Add({{"version", version}})
+      .Set(1);
+}
+
+void Metrics::AddCounters() {
+  prometheus::Registry* const registry = registry_.get();
+  const auto counter = [registry](const char* name, const char* help) {
+    return &CounterFamily(registry, name, help)->Add({});
+  };
+  requests_ =
+      CounterFamily(registry, "nabla_requests_total", "Admitted requests that have ended, by strategy and gRPC code.");
+  refused_ = CounterFamily(registry, "nabla_requests_refused_total", "Requests that were not admitted, by gRPC code.");
+  counters_.admitted = counter("nabla_requests_admitted_total", "Requests that the engine pool has taken.");
+  counters_.prompt_tokens = counter("nabla_prompt_tokens_total", "Prompt tokens of requests that ended OK.");
+  counters_.generation_tokens = counter("nabla_generation_tokens_total", "Response tokens of requests that ended OK.");
+  counters_.gradient_steps =
+      counter("nabla_gradient_steps_total", "Gradient passes really run by requests that ended OK.");
+  counters_.rollouts = counter("nabla_rollouts_total", "Rollouts of requests that ended OK.");
+  auto* calls = CounterFamily(registry, "nabla_model_calls_total",
+                              "Passes really run through each model by requests that ended OK.");
+  counters_.language_forward = &calls->Add({{"model", "language"}, {"kind", "forward"}});
+  counters_.language_backward = &calls->Add({{"model", "language"}, {"kind", "backward"}});
+  counters_.reward_forward = &calls->Add({{"model", "reward"}, {"kind", "forward"}});
+  counters_.reward_backward = &calls->Add({{"model", "reward"}, {"kind", "backward"}});
+  auto* revisions = CounterFamily(registry, "nabla_revisions_total", "Proposed tokens that were tested, by outcome.");
+  counters_.revisions_accepted = &revisions->Add({{"outcome", "accepted"}});
+  counters_.revisions_rejected = &revisions->Add({{"outcome", "rejected"}});
+}
+
+void Metrics::AddHistograms(const std::string& strategy) {
+  const auto histogram = [&](const char* name, const char* help, const Buckets& buckets) {
+    return &prometheus::BuildHistogram()
+                .Name(name)
+                .Help(help)
+                .Register(*registry_)
+                .Add({{"strategy", strategy}}, buckets);
+  };
+  Histograms& all = histograms_[strategy];
+  all.time_to_first_token = histogram("nabla_time_to_first_token_seconds",
+                                      "From leaving the queue to the first draft or committed token.", kSeconds);
+  all.inter_token_latency = histogram("nabla_inter_token_latency_seconds",
+                                      "Between committed tokens; a block of tokens shares its gap evenly.", kSeconds);
+  all.e2e_latency = histogram("nabla_e2e_request_latency_seconds",
+                              "From a call's arrival to its last byte, calls that ended OK.", kSeconds);
+  all.queue_time = histogram("nabla_request_queue_time_seconds", "Waiting for a worker.", kSeconds);
+  all.refine_time = histogram("nabla_request_refine_time_seconds", "Gradient descent of one request.", kSeconds);
+  all.reward_time =
+      histogram("nabla_request_reward_time_seconds", "Scoring for acceptance tests of one request.", kSeconds);
+  all.prompt_tokens = histogram("nabla_request_prompt_tokens", "Prompt tokens of one request.", kTokens);
+  all.generation_tokens = histogram("nabla_request_generation_tokens", "Response tokens of one request.", kTokens);
+  all.model_calls =
+      histogram("nabla_request_model_calls",
+                "Model calls of one request: 1 a token, 4 a gradient step, 2 an acceptance test.", kModelCalls);
+  all.rollouts = histogram("nabla_request_rollouts", "Rollouts of one request.", kRollouts);
+  all.reward_gain = histogram("nabla_reward_gain", "Reward of the answer less that of the first rollout.", kRewardGain);
+}
+
+void Metrics::CountAdmitted() { counters_.admitted->Increment(); }
+
+void Metrics::CountCommitted(const std::string& strategy, absl::Duration gap, size_t tokens) {
+  const auto histograms = histograms_.find(strategy);
+  if (histograms == histograms_.end() || tokens == 0) return;
+  const double seconds = absl::ToDoubleSeconds(gap) / static_cast<double>(tokens);
+  for (size_t i = 0; i < tokens; ++i) histograms->second.inter_token_latency->Observe(seconds);
+}
+
+void Metrics::CountEnded(const RequestRecord& record) {
+  const std::string code = absl::StatusCodeToString(record.status.code());
+  if (!record.admitted) {
+    refused_->Add({{"code", code}}).Increment();
+    return;
+  }
+  requests_->Add({{"strategy", record.strategy}, {"code", code}}).Increment();
+  const auto histograms = histograms_.find(record.strategy);
+  if (record.result.has_value() && histograms != histograms_.end()) CountResult(histograms->second, record);
+}
+
+void Metrics::CountResult(const Histograms& histograms, const RequestRecord& record) {
+  const ReasonResult& result = *record.result;
+  const Usage& usage = result.usage;
+  histograms.time_to_first_token->Observe(absl::ToDoubleSeconds(usage.time_to_first_token));
+  histograms.e2e_latency->Observe(absl::ToDoubleSeconds(record.duration));
+  histograms.queue_time->Observe(absl::ToDoubleSeconds(usage.queue_time));
+  histograms.refine_time->Observe(absl::ToDoubleSeconds(usage.refine_time));
+  histograms.reward_time->Observe(absl::ToDoubleSeconds(usage.reward_time));
+  histograms.prompt_tokens->Observe(usage.prompt_tokens);
+  histograms.generation_tokens->Observe(usage.completion_tokens);
+  histograms.model_calls->Observe(static_cast<double>(usage.model_calls));
+  histograms.rollouts->Observe(usage.rollouts);
+  if (result.reward.has_value() && result.initial_reward.has_value()) {
+    histograms.reward_gain->Observe(*result.reward - *result.initial_reward);
+  }
+  counters_.prompt_tokens->Increment(usage.prompt_tokens);
+  counters_.generation_tokens->Increment(usage.completion_tokens);
+  counters_.language_forward->Increment(static_cast<double>(usage.language_model.forward_passes));
+  counters_.language_backward->Increment(static_cast<double>(usage.language_model.backward_passes));
+  counters_.reward_forward->Increment(static_cast<double>(usage.reward_model.forward_passes));
+  counters_.reward_backward->Increment(static_cast<double>(usage.reward_model.backward_passes));
+  counters_.gradient_steps->Increment(usage.gradient_steps_computed);
+  counters_.rollouts->Increment(usage.rollouts);
+  counters_.revisions_accepted->Increment(usage.revisions_accepted);
+  counters_.revisions_rejected->Increment(usage.revisions_rejected);
+}
+
+std::vector<prometheus::MetricFamily> PoolGauges::Collect() const {
+  const PoolLoad load = pool_->load();
+  std::set<std::string> devices = {pool_->model_info().device};
+  if (pool_->reward_model_info().has_value()) devices.insert(pool_->reward_model_info()->device);
+  prometheus::MetricFamily engine_up{
+      "nabla_engine_up", "1 for every device that serves requests.", prometheus::MetricType::Gauge, {}};
+  for (const std::string& device : devices) {
+    prometheus::ClientMetric metric;
+    metric.label = {{"device", device}};
+    metric.gauge.value = 1;
+    engine_up.metric.push_back(std::move(metric));
+  }
+  return {GaugeFamily("nabla_num_requests_running", "Requests on a worker.", load.running),
+          GaugeFamily("nabla_num_requests_waiting", "Requests in the queue.", load.waiting),
+          GaugeFamily("nabla_kv_cache_usage_ratio", "Share of the key/value memory in use.", load.kv_cache_usage_ratio),
+          std::move(engine_up)};
+}
+
+}  // namespace nabla

@@ -1,0 +1,177 @@
+#include "server/reason_call.h"
+
+#include <grpcpp/support/slice.h>
+
+#include <utility>
+#include <variant>
+
+#include "absl/time/clock.h"
+#include "server/conversion.h"
+#include "server/status.h"
+
+namespace nabla {
+namespace {
+
+// gRPC's timers and the wall clock round differently; a cancellation this close to the deadline is the deadline.
+constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(10);
+
+}  // namespace
+
+ReasonCall::ReasonCall(std::string request_id, Metrics* metrics, EndCallback on_end)
+    : request_id_(std::move(request_id)), metrics_(metrics), on_end_(std::move(on_end)), arrival_(absl::Now()) {}
+
+void ReasonCall::Refuse(const absl::Status& status) {
+  held_by_grpc_ = shared_from_this();
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    result_ = status;
+  }
+  Pump();
+}
+
+void ReasonCall::Start(EnginePool* pool, ReasonRequest request, absl::Time deadline, bool omit_drafts) {
+  held_by_grpc_ = shared_from_this();
+  strategy_ = StrategyName(request.strategy);
+  deadline_ = deadline;
+  omit_drafts_ = omit_drafts;
+  StartSendInitialMetadata();  // before any event can be written: writing sends it too, and it must go out once
+  absl::StatusOr<std::shared_ptr<RequestTicket>> ticket = pool->Submit(
+      std::move(request), deadline, this,
+      [self = shared_from_this()](absl::StatusOr<ReasonResult> result) { self->OnResult(std::move(result)); });
+  bool cancel = false;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    if (!ticket.ok()) {
+      result_ = ticket.status();
+    } else {
+      admitted_ = true;
+      cancel = !abandoned_.ok();
+      if (!result_.has_value())
+        ticket_ = *ticket;  // kept after the result, it could hold this call through the pool's callback
+    }
+  }
+  if (ticket.ok()) metrics_->CountAdmitted();
+  if (cancel) (*ticket)->Cancel();
+  Pump();
+}
+
+void ReasonCall::OnEvent(Event event) {
+  CountGap(event);
+  if (omit_drafts_ && (std::holds_alternative<DraftEvent>(event) || std::holds_alternative<ProgressEvent>(event)))
+    return;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    if (!abandoned_.ok()) return;
+    outbox_.Push(std::move(event));
+  }
+  Pump();
+}
+
+void ReasonCall::CountGap(const Event& event) {
+  const auto* committed = std::get_if<CommittedEvent>(&event);
+  if (committed == nullptr) return;
+  const absl::Time now = absl::Now();
+  if (last_commit_ != absl::InfinitePast()) {
+    metrics_->CountCommitted(strategy_, now - last_commit_, committed->token_ids.size());
+  }
+  last_commit_ = now;
+}
+
+void ReasonCall::OnResult(absl::StatusOr<ReasonResult> result) {
+  std::shared_ptr<RequestTicket> ticket;  // released without the lock
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    result_ = std::move(result);
+    ticket.swap(ticket_);
+  }
+  Pump();
+}
+
+void ReasonCall::OnWriteDone(bool ok) {
+  std::shared_ptr<RequestTicket> ticket;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    writing_ = false;
+    if (!ok && abandoned_.ok()) {
+      abandoned_ = absl::CancelledError("the client went away");
+      outbox_.Clear();
+      ticket = ticket_;
+    }
+  }
+  if (ticket != nullptr) ticket->Cancel();
+  Pump();
+}
+
+void ReasonCall::OnCancel() {
+  std::shared_ptr<RequestTicket> ticket;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    abandoned_ = absl::Now() + kDeadlineSlack >= deadline_
+                     ? absl::DeadlineExceededError("the request's deadline has passed")
+                     : absl::CancelledError("the client cancelled the call");
+    outbox_.Clear();
+    ticket = ticket_;
+  }
+  if (ticket != nullptr) ticket->Cancel();
+  Pump();
+}
+
+void ReasonCall::Pump() {
+  bool write = false;
+  grpc::Status status;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    if (writing_ || closed_) return;
+    v1::ReasonEvent message;
+    if (NextMessage(&message)) {
+      writing_ = write = true;
+      const grpc::Slice slice(message.SerializeAsString());
+      buffer_ = grpc::ByteBuffer(&slice, 1);
+    } else if (result_.has_value()) {
+      closed_ = true;
+      status = ToGrpcStatus(FinalStatus());
+    } else {
+      return;
+    }
+  }
+  if (write) {
+    StartWrite(&buffer_);
+  } else {
+    Finish(std::move(status));
+  }
+}
+
+absl::Status ReasonCall::FinalStatus() const {
+  const absl::Status& status = result_->status();
+  const bool reader_decides = status.ok() || absl::IsCancelled(status);
+  return !abandoned_.ok() && reader_decides ? abandoned_ : status;
+}
+
+bool ReasonCall::NextMessage(v1::ReasonEvent* message) {
+  if (!abandoned_.ok()) return false;
+  if (std::optional<Event> event = outbox_.Pop()) {
+    *message = ToProto(*std::move(event), request_id_);
+  } else if (result_.has_value() && result_->ok() && !finished_written_) {
+    *message->mutable_finished() = ToProto(**result_);
+    finished_written_ = true;
+  } else {
+    return false;
+  }
+  message->set_sequence(next_sequence_++);
+  return true;
+}
+
+void ReasonCall::OnDone() {
+  RequestRecord record = {.request_id = request_id_, .strategy = strategy_};
+  record.duration = absl::Now() - arrival_;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    record.admitted = admitted_;
+    record.status = FinalStatus();
+    if (record.status.ok()) record.result = **std::move(result_);
+  }
+  on_end_(record);
+  const std::shared_ptr<ReasonCall> last = std::move(held_by_grpc_);
+}
+
+}  // namespace nabla

@@ -1,0 +1,260 @@
+// The `nabla` command as a whole: command lines, output, errors and exit codes, against a server in the same process.
+#include "client/cli/command.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+#include "tests/server/server_fixture.h"
+
+namespace nabla {
+namespace {
+
+using ::testing::HasSubstr;
+
+class CommandTest : public ServerTest {
+ protected:
+  int Run(const std::vector<std::string>& arguments) {
+    in_.str(input_);
+    out_.str("");
+    error_.str("");
+    Console console{.in = &in_,
+                    .out = &out_,
+                    .error = &error_,
+                    .in_is_terminal = in_is_terminal_,
+                    .terminal = {.redraw = false},
+                    .cancel = &cancel_};
+    return RunCommand(arguments, &console);
+  }
+  std::string out() const { return out_.str(); }
+  std::string error() const { return error_.str(); }
+
+  // A server whose every request is answered with "The answer is 14" and one revision, or as `script` says.
+  void StartAnswering(FakeEnginePool::Script script = nullptr) {
+    if (!script) {
+      script = [](FakeRequest* request) {
+        request->Emit(CommittedEvent{{1}, "The answer is"});
+        request->Emit(RevisionEvent{.position = 1,
+                                    .old_text = " 15",
+                                    .new_text = " 14",
+                                    .reward_before = 0.5,
+                                    .reward_after = 1,
+                                    .accepted = true});
+        request->Emit(CommittedEvent{{2}, " 14"});
+        ReasonResult result{.text = "The answer is 14"};
+        result.usage.completion_tokens = 2;
+        request->Finish(result);
+      };
+    }
+    StartServer({}, std::make_unique<FakeEnginePool>(true, std::move(script)));
+    server_flag_ = absl::StrCat("--server=", address());
+  }
+
+  std::string input_;
+  bool in_is_terminal_ = true;
+  CancelHandle cancel_;
+  std::string server_flag_;
+
+ private:
+  std::istringstream in_;
+  std::ostringstream out_;
+  std::ostringstream error_;
+};
+
+TEST_F(CommandTest, ReasonPrintsTheAnswerAndSumsUpOnStandardError) {
+  StartAnswering();
+  EXPECT_EQ(Run({"reason", "What?", server_flag_}), 0);
+  EXPECT_EQ(out(), "The answer is 14\n");
+  EXPECT_EQ(error(), "revised token 1: \" 15\" → \" 14\"   reward 0.5 → 1\n2 tokens · 0 model calls · 0.0 s\n");
+}
+
+TEST_F(CommandTest, ReasonReadsTheQuestionFromStandardInput) {
+  StartAnswering();
+  input_ = "From a pipe?\n";
+  EXPECT_EQ(Run({"reason", "-", server_flag_}), 0);
+  EXPECT_EQ(pool()->Next()->request().messages[0].content, "From a pipe?");
+  in_is_terminal_ = false;
+  EXPECT_EQ(Run({"reason", server_flag_}), 0);
+  EXPECT_EQ(pool()->Next()->request().messages[0].content, "From a pipe?");
+  input_ = "\n";
+  EXPECT_EQ(Run({"reason", server_flag_}), 2);
+  EXPECT_EQ(error(), "nabla: the question on standard input is empty\n");
+}
+
+TEST_F(CommandTest, ReasonSendsEveryFlag) {
+  StartAnswering();
+  EXPECT_EQ(Run({"reason",
+                 "q",
+                 server_flag_,
+                 "--strategy=nabla",
+                 "--system=Be brief.",
+                 "--max_new_tokens=9",
+                 "--seed=5",
+                 "--stop=.",
+                 "--max_model_calls=100",
+                 "--temperature=0.5",
+                 "--top_k=4",
+                 "--top_p=0.9",
+                 "--max_rollouts=3",
+                 "--iterations=7",
+                 "--learning_rate=0.25",
+                 "--parameter=hidden",
+                 "--update_postfix",
+                 "--likelihood_weight=0.5",
+                 "--reward_weight=2",
+                 "--max_confidence=0.8",
+                 "--min_entropy=0.1",
+                 "--min_gradient_norm=0.2",
+                 "--norejection_sampling"}),
+            0)
+      << error();
+  const ReasonRequest& request = pool()->Next()->request();
+  ASSERT_EQ(request.messages.size(), 2u);
+  EXPECT_EQ(request.messages[0].content, "Be brief.");
+  EXPECT_EQ(request.max_new_tokens, 9);
+  EXPECT_EQ(request.seed, 5u);
+  EXPECT_EQ(request.stop, std::vector<std::string>{"."});
+  EXPECT_EQ(request.max_model_calls, 100);
+  const auto& options = std::get<NablaOptions>(request.strategy);
+  EXPECT_EQ(options.rollout.temperature, 0.5);
+  EXPECT_EQ(options.rollout.top_k, 4);
+  EXPECT_EQ(options.rollout.top_p, 0.9);
+  EXPECT_EQ(options.max_rollouts, 3);
+  EXPECT_EQ(options.refinement.iterations, 7);
+  EXPECT_EQ(options.refinement.learning_rate, 0.25);
+  EXPECT_EQ(options.refinement.parameter, RefinementOptions::Parameter::kHidden);
+  EXPECT_TRUE(options.refinement.update_postfix);
+  EXPECT_EQ(options.refinement.likelihood_weight, 0.5);
+  EXPECT_EQ(options.refinement.reward_weight, 2);
+  EXPECT_EQ(options.selectors.max_confidence, 0.8);
+  EXPECT_EQ(options.selectors.min_entropy, 0.1);
+  EXPECT_EQ(options.selectors.min_gradient_norm, 0.2);
+  EXPECT_FALSE(options.rejection_sampling);
+}
+
+TEST_F(CommandTest, JsonIsOneEventALine) {
+  StartAnswering();
+  EXPECT_EQ(Run({"reason", "q", "--json", server_flag_}), 0);
+  EXPECT_EQ(error(), "");
+  EXPECT_THAT(out(), HasSubstr("{\"sequence\":\"0\",\"committed\":{\"token_ids\":[1],\"text\":\"The answer is\"}}\n"));
+  EXPECT_THAT(
+      out(),
+      HasSubstr(
+          "\"old_text\":\" 15\",\"new_text\":\" 14\",\"accepted\":true,\"reward_before\":0.5,\"reward_after\":1}"));
+  EXPECT_THAT(out(), HasSubstr("{\"sequence\":\"3\",\"finished\":"));
+}
+
+TEST_F(CommandTest, AnInterruptCancelsTheCall) {
+  StartAnswering([this](FakeRequest* request) {
+    cancel_.Cancel();
+    EXPECT_TRUE(request->AwaitCancelled());
+    request->Finish(absl::CancelledError("cancelled"));
+  });
+  EXPECT_EQ(Run({"reason", "q", server_flag_}), 130);
+  EXPECT_EQ(error(), "nabla: interrupted\n");
+}
+
+TEST_F(CommandTest, ServerErrorsComeWithTheFix) {
+  StartAnswering();
+  pool()->RefuseWith(absl::ResourceExhaustedError("the queue is full"));
+  EXPECT_EQ(Run({"reason", "q", server_flag_}), 1);
+  EXPECT_EQ(error(), "nabla: the queue is full (RESOURCE_EXHAUSTED); try again in a moment\n");
+}
+
+TEST_F(CommandTest, AMissingServerIsExplained) {
+  for (const char* command : {"reason", "info"}) {
+    std::vector<std::string> arguments = {command, "--server=127.0.0.1:1"};
+    if (arguments[0] == "reason") arguments.push_back("q");
+    EXPECT_EQ(Run(arguments), 1);
+    EXPECT_EQ(
+        error(),
+        "nabla: no server answers at 127.0.0.1:1; start one with nabla-server --model=FOLDER, or name another with "
+        "--server=HOST:PORT\n");
+  }
+}
+
+TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
+  const std::pair<std::vector<std::string>, std::string> cases[] = {
+      {{"resaon"}, "nabla: unknown command \"resaon\"; expected reason, info or eval\n"},
+      {{"reason"}, "nabla: no question; write nabla reason \"question\", or - to read it from standard input\n"},
+      {{"reason", "what", "now"}, "nabla: unexpected argument \"now\"; put the question in quotes\n"},
+      {{"reason", "q", "--stratgy=nabla"}, "nabla: unknown flag --stratgy; see nabla reason --help\n"},
+      {{"reason", "q", "--strategy=beam"}, "nabla: --strategy: must be greedy, sample or nabla, got \"beam\"\n"},
+      {{"reason", "q", "--strategy=nabla", "--parameter=x"},
+       "nabla: --parameter: must be logits or hidden, got \"x\"\n"},
+      {{"reason", "q", "--strategy=greedy", "--top_k=2"},
+       "nabla: --top_k: has no effect without the strategy sample or nabla\n"},
+      {{"reason", "q", "--strategy=greedy", "--iterations=2"},
+       "nabla: --iterations: has no effect without the strategy nabla\n"},
+      {{"info", "x"}, "nabla: unexpected argument \"x\"\n"},
+      {{"eval"}, "nabla: --data must name a file of JSON lines, for example --data=problems.jsonl\n"},
+      {{"eval", "--data=/nowhere.jsonl"}, "nabla: --data: cannot read /nowhere.jsonl\n"},
+      {{"eval", "--data=x", "--strategies=greedy,"},
+       "nabla: --strategies: each must be greedy, sample or nabla, got \"\"\n"},
+      {{"eval", "--data=x", "--concurrency=0"}, "nabla: --concurrency: must be 1 to 1024, got 0\n"},
+  };
+  for (const auto& [arguments, message] : cases) {
+    EXPECT_EQ(Run(arguments), 2) << message;
+    EXPECT_EQ(error(), message);
+    EXPECT_EQ(out(), "");
+  }
+}
+
+TEST_F(CommandTest, HelpIsThereForEveryCommand) {
+  EXPECT_EQ(Run({"--help"}), 0);
+  EXPECT_THAT(out(), HasSubstr("nabla eval --data=FILE.jsonl"));
+  for (const char* command : {"reason", "info", "eval"}) {
+    EXPECT_EQ(Run({command, "--help"}), 0);
+    EXPECT_THAT(out(), HasSubstr("--server=TEXT"));
+  }
+  EXPECT_EQ(Run({}), 2);
+  EXPECT_THAT(error(), HasSubstr("nabla COMMAND"));
+}
+
+TEST_F(CommandTest, InfoPrintsModelsLimitsAndLoad) {
+  StartAnswering();
+  EXPECT_EQ(Run({"info", server_flag_}), 0);
+  EXPECT_THAT(
+      out(),
+      HasSubstr("model         writer (WriterForCausalLM, 5 parameters, float32 on cpu, up to 128 tokens)\n"
+                "reward model  judge (JudgeForSequenceClassification, 7 parameters, float32 on cpu, up to 64 tokens, "
+                "classifier)\n"
+                "strategies    greedy, sample, nabla\n"
+                "limits        4096 new tokens, 1024 rollouts a request\n"
+                "load          4 workers, 2 running, 3 waiting\n"));
+}
+
+TEST_F(CommandTest, EvalComparesStrategiesAndReportsFailures) {
+  StartAnswering([](FakeRequest* request) {
+    if (request->request().messages[0].content == "lost" &&
+        std::holds_alternative<NablaOptions>(request->request().strategy)) {
+      request->Finish(absl::InternalError("engine lost"));
+      return;
+    }
+    request->Finish(ReasonResult{.text = "The answer is 14"});
+  });
+  const std::string data = testing::TempDir() + absl::StrCat("/nabla_eval_", getpid(), ".jsonl");
+  std::ofstream(data)
+      << "{\"question\": \"2 + 3 × 4\", \"answer\": 14}\n{\"question\": \"lost\", \"answer\": \"#### 14\"}\n"
+      << "{\"question\": \"beyond the limit\", \"answer\": 1}\n";
+  const std::string json = data + ".out";
+  EXPECT_EQ(
+      Run({"eval", server_flag_, "--data", data, "--strategies=greedy,nabla", "--limit=2", "--json", json, "--seed=3"}),
+      1);
+  EXPECT_THAT(out(), HasSubstr("| greedy | 100.0% | 2/2 | 0 |"));
+  EXPECT_THAT(out(), HasSubstr("| nabla | 50.0% | 1/2 | 1 |"));
+  EXPECT_EQ(error(), "nabla: nabla: 1 failed: engine lost (INTERNAL)\n");
+  std::ifstream written(json);
+  const std::string text{std::istreambuf_iterator<char>(written), std::istreambuf_iterator<char>()};
+  EXPECT_THAT(text, HasSubstr("\"error\": \"INTERNAL: engine lost\""));
+  EXPECT_EQ(pool()->Next()->request().seed, 3u);
+  unlink(data.c_str());
+  unlink(json.c_str());
+}
+
+}  // namespace
+}  // namespace nabla

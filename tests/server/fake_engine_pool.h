@@ -1,0 +1,178 @@
+// An EnginePool whose requests the test answers by hand, or by a script that runs on a thread of its own a request.
+//
+//   auto pool = std::make_unique<FakeEnginePool>();
+//   FakeEnginePool* fake = pool.get();
+//   …                                                   // a client calls Reason
+//   std::shared_ptr<FakeRequest> request = fake->Next();  // blocks until the server has submitted it
+//   request->Emit(CommittedEvent{{1}, "a"});
+//   request->Finish(ReasonResult{});
+//
+// Thread-safe. Every wait has a generous limit, behind which the test fails instead of hanging.
+#ifndef NABLA_TESTS_SERVER_FAKE_ENGINE_POOL_H_
+#define NABLA_TESTS_SERVER_FAKE_ENGINE_POOL_H_
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "engine/pool/engine_pool.h"
+
+namespace nabla {
+
+constexpr std::chrono::seconds kTestPatience(60);
+
+class FakeRequest : public RequestTicket {
+ public:
+  FakeRequest(ReasonRequest request, absl::Time deadline, EventSink* sink, DoneCallback done)
+      : request_(std::move(request)), deadline_(deadline), sink_(sink), done_(std::move(done)) {}
+
+  const ReasonRequest& request() const { return request_; }
+  absl::Time deadline() const { return deadline_; }
+
+  void Emit(Event event) { sink_->OnEvent(std::move(event)); }
+
+  // Only the first call counts.
+  void Finish(absl::StatusOr<ReasonResult> result) {
+    DoneCallback done;
+    {
+      const std::lock_guard<std::mutex> lock(mu_);
+      done.swap(done_);
+    }
+    if (done) done(std::move(result));
+    const std::lock_guard<std::mutex> lock(mu_);
+    finished_ = true;
+    changed_.notify_all();
+  }
+
+  void Cancel() override {
+    const std::lock_guard<std::mutex> lock(mu_);
+    cancelled_ = true;
+    changed_.notify_all();
+  }
+  bool cancelled() const {
+    const std::lock_guard<std::mutex> lock(mu_);
+    return cancelled_;
+  }
+  bool AwaitCancelled() const {
+    std::unique_lock<std::mutex> lock(mu_);
+    return changed_.wait_for(lock, kTestPatience, [this] { return cancelled_; });
+  }
+  bool AwaitFinished(absl::Time deadline) const {
+    std::unique_lock<std::mutex> lock(mu_);
+    return changed_.wait_until(lock, absl::ToChronoTime(deadline), [this] { return finished_; });
+  }
+
+ private:
+  const ReasonRequest request_;
+  const absl::Time deadline_;
+  EventSink* const sink_;
+  mutable std::mutex mu_;
+  mutable std::condition_variable changed_;
+  DoneCallback done_ ABSL_GUARDED_BY(mu_);
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+class FakeEnginePool : public EnginePool {
+ public:
+  using Script = std::function<void(FakeRequest*)>;
+
+  explicit FakeEnginePool(bool with_reward_model = true, Script script = nullptr) : script_(std::move(script)) {
+    if (with_reward_model) {
+      reward_model_ = ModelInfo{.name = "judge",
+                                .architecture = "JudgeForSequenceClassification",
+                                .dtype = "float32",
+                                .device = "cpu",
+                                .reward_kind = "classifier",
+                                .parameters = 7,
+                                .vocabulary_size = 11,
+                                .max_length = 64};
+    }
+  }
+  ~FakeEnginePool() override { Shutdown(absl::Now()); }
+
+  // What every Submit answers from now on; OK: takes requests.
+  void RefuseWith(absl::Status status) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    refusal_ = std::move(status);
+  }
+
+  // The oldest request nobody has asked for; null if none comes.
+  std::shared_ptr<FakeRequest> Next() {
+    std::unique_lock<std::mutex> lock(mu_);
+    if (!changed_.wait_for(lock, kTestPatience, [this] { return next_ < requests_.size(); })) return nullptr;
+    return requests_[next_++];
+  }
+
+  absl::StatusOr<std::shared_ptr<RequestTicket>> Submit(ReasonRequest request, absl::Time deadline, EventSink* sink,
+                                                        DoneCallback done) override {
+    const std::lock_guard<std::mutex> lock(mu_);
+    if (!refusal_.ok()) return refusal_;
+    auto submitted = std::make_shared<FakeRequest>(std::move(request), deadline, sink, std::move(done));
+    requests_.push_back(submitted);
+    changed_.notify_all();
+    if (script_) threads_.emplace_back([this, submitted] { script_(submitted.get()); });
+    return std::shared_ptr<RequestTicket>(submitted);
+  }
+
+  void Shutdown(absl::Time deadline) override {
+    std::vector<std::shared_ptr<FakeRequest>> requests;
+    std::list<std::thread> threads;
+    {
+      const std::lock_guard<std::mutex> lock(mu_);
+      refusal_ = absl::UnavailableError("the server is shutting down; retry on another server");
+      requests = requests_;
+      threads.swap(threads_);
+      shutdown_started_ = true;
+      changed_.notify_all();
+    }
+    for (const auto& request : requests) {
+      if (request->AwaitFinished(deadline)) continue;
+      request->Cancel();
+      request->Finish(absl::UnavailableError("the server is shutting down; retry on another server"));
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  bool AwaitShutdown() const {
+    std::unique_lock<std::mutex> lock(mu_);
+    return changed_.wait_for(lock, kTestPatience, [this] { return shutdown_started_; });
+  }
+
+  PoolLoad load() const override { return {.running = 2, .waiting = 3, .workers = 4, .kv_cache_usage_ratio = 0.5}; }
+  const ModelInfo& model_info() const override { return model_; }
+  const std::optional<ModelInfo>& reward_model_info() const override { return reward_model_; }
+
+ private:
+  const Script script_;
+  const ModelInfo model_ = {.name = "writer",
+                            .architecture = "WriterForCausalLM",
+                            .dtype = "float32",
+                            .device = "cpu",
+                            .parameters = 5,
+                            .vocabulary_size = 11,
+                            .max_length = 128};
+  std::optional<ModelInfo> reward_model_;
+  mutable std::mutex mu_;
+  mutable std::condition_variable changed_;
+  absl::Status refusal_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::shared_ptr<FakeRequest>> requests_ ABSL_GUARDED_BY(mu_);
+  size_t next_ ABSL_GUARDED_BY(mu_) = 0;
+  bool shutdown_started_ ABSL_GUARDED_BY(mu_) = false;
+  std::list<std::thread> threads_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_TESTS_SERVER_FAKE_ENGINE_POOL_H_
