@@ -85,6 +85,12 @@ TEST_F(CommandTest, ReasonReadsTheQuestionFromStandardInput) {
   EXPECT_EQ(error(), "nabla: the question on standard input is empty\n");
 }
 
+TEST_F(CommandTest, ReasonRefusesAQuestionThatIsNotUtf8) {
+  StartAnswering();
+  EXPECT_EQ(Run({"reason", "caf\xe9", server_flag_}), 2);
+  EXPECT_EQ(error(), "nabla: the question is not valid UTF-8; convert it, for example with iconv\n");
+}
+
 TEST_F(CommandTest, ReasonSendsEveryFlag) {
   StartAnswering();
   EXPECT_EQ(Run({"reason",
