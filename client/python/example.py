@@ -43,10 +43,13 @@ def main():
     parser.add_argument("question")
     parser.add_argument("--server", default="127.0.0.1:50051")
     parser.add_argument("--timeout", type=float, help="seconds")
+    parser.add_argument("--learning_rate", type=float, help="step of the strategy nabla; its default is the paper's")
     arguments = parser.parse_args()
 
     messages, services = load_api()
     request = messages.ReasonRequest(messages=[messages.Message(role="user", content=arguments.question)])
+    if arguments.learning_rate is not None:
+        request.nabla.refinement.learning_rate = arguments.learning_rate
     with grpc.insecure_channel(arguments.server) as channel:
         reasoner = services.ReasonerStub(channel)
         try:
