@@ -1,4 +1,4 @@
-# Finds every library. Order matters: Protobuf and gRPC before Torch, which otherwise defines a dummy protobuf::libprotobuf.
+# Finds every library.
 find_package(Threads REQUIRED)
 find_package(absl REQUIRED)
 find_package(nlohmann_json REQUIRED)
@@ -12,7 +12,7 @@ if(NABLA_BUILD_SERVER)
   find_package(prometheus-cpp REQUIRED)
 endif()
 
-find_package(Torch REQUIRED)
+include(torch)
 
 if(NABLA_BUILD_TESTS)
   find_package(GTest REQUIRED)

@@ -151,7 +151,7 @@ absl::StatusOr<ReasonResult> Engine::Run(const Prepared& prepared, absl::Duratio
                                           .stop = request.stop,
                                           .seed = request.seed},
                                          &stop, &sink, &usage));
-  NABLA_ASSIGN_OR_RETURN(ReasonResult result, RunStrategy(request, *session, scorer.get()));
+  NABLA_ASSIGN_OR_RETURN(ReasonResult result, GuardTorch([&] { return RunStrategy(request, *session, scorer.get()); }));
   usage.completion_tokens = static_cast<int>(result.token_ids.size());
   usage.total_time = absl::Now() - start;
   result.usage = usage;
