@@ -22,23 +22,25 @@ import net as nets
 import problems
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-STAGES = ('tokenizer', 'writer', 'judge', 'checker', 'classifier')
+STAGES = ('tokenizer', 'writer', 'judge', 'checker', 'classifier', 'finish')
 SHAPES = {
     'writer': nets.Shape(layers=4, dim=192, heads=3, inter=512),
     'judge': nets.Shape(layers=4, dim=192, heads=3, inter=512),
     'checker': nets.Shape(layers=6, dim=192, heads=3, inter=512),
     'classifier': nets.Shape(layers=7, dim=192, heads=3, inter=512),
+    'finish': nets.Shape(layers=7, dim=192, heads=3, inter=512),
 }
-STEPS = {'writer': 1200, 'judge': 1500, 'checker': 2500, 'classifier': 1000}
+STEPS = {'writer': 1200, 'judge': 1500, 'checker': 2500, 'classifier': 1000, 'finish': 2000}
 STOP = {'writer': 800}  # The schedule is cut short here: the writer is to leave room to gain.
-BUDGET = {'writer': 5120, 'judge': 4096, 'checker': 4096, 'classifier': 4096}  # Tokens in a step.
-RATE = {'writer': 3e-3, 'judge': 2e-3, 'checker': 3e-3, 'classifier': 3e-3}
-TRUNK = {'checker': 4, 'classifier': 6}  # The first layers are those of the stage before, and stay so.
+BUDGET = {'writer': 5120, 'judge': 4096, 'checker': 4096, 'classifier': 4096, 'finish': 4096}  # Tokens in a step.
+RATE = {'writer': 3e-3, 'judge': 2e-3, 'checker': 3e-3, 'classifier': 3e-3, 'finish': 1.5e-3}
+TRUNK = {'checker': 4, 'classifier': 6, 'finish': 4}  # The first layers are those of the stage before, and stay so.
 TOP, GAP, MOST = 3.0, 3.0, 3  # The classifier's score: right, less for a mistake, up to so many mistakes.
+SAMPLED_SHARE = {'checker': 1 / 6, 'classifier': 1 / 6, 'finish': 1 / 2}  # Of the groups; the rest are made up.
 GROUP = 3  # Answers to a problem side by side: one right, two wrong.
-SAMPLED, SAMPLES = 3000, 4  # Problems that the writer answers for the classifier, and how often.
+SAMPLED, SAMPLES = 6000, 4  # Problems that the writer answers for the classifier, and how often.
 POOL = 3000  # Examples made at a time.
-SEEDS = {'writer': 10_000, 'judge': 1_000_000, 'checker': 2_000_000, 'classifier': 2_500_000,
+SEEDS = {'writer': 10_000, 'judge': 1_000_000, 'checker': 2_000_000, 'classifier': 2_500_000, 'finish': 2_700_000,
          'samples': 3_000_000, 'watch': 4_000_000, 'test': 5_000_000}
 
 
@@ -271,10 +273,10 @@ def sampled_groups(coder, made, replies):
 
 
 def train_classifier(name, args):
-    """Stages 4 and 5, on made-up mistakes and those of the writer.
+    """Stages 4 to 6, on made-up mistakes and those of the writer.
 
     The checker is the judge with two fresh layers, which learn the verdict on each token; the classifier has a third
-    one, which learns to sum the verdicts up.
+    one, which learns to sum the verdicts up; to finish, the three learn together, mostly from the writer's mistakes.
     """
     torch.manual_seed(SEEDS[name])
     files = tokenizer_files()
@@ -283,7 +285,7 @@ def train_classifier(name, args):
     if name == 'checker':
         before = nets.load(os.path.join(HERE, 'judge')).state_dict()
     else:
-        before = torch.load(os.path.join(args.work, 'checker.pt'))['net']
+        before = torch.load(os.path.join(args.work, STAGES[STAGES.index(name) - 1] + '.pt'))['net']
     net.load_state_dict(before, strict=False)
     net.frozen = TRUNK[name]
     for part in (net.embed, *net.blocks[:net.frozen]):
@@ -295,7 +297,7 @@ def train_classifier(name, args):
     writer = nets.load(os.path.join(HERE, 'writer'))
     heard = evaluate.sample(writer, coder, watched, 8, 0.7, 1)
     right = np.array([[evaluate.is_right(coder, p, r) for r in g] for p, g in zip(watched, heard)])
-    sampled = POOL // GROUP // 6
+    sampled = int(POOL // GROUP * SAMPLED_SHARE[name])
 
     def pool(k):
         seed = SEEDS[name] + k
@@ -343,7 +345,7 @@ def main():
     for stage in [args.only] if args.only else STAGES:
         if stage == 'tokenizer':
             train_tokenizer(args)
-        elif stage in ('checker', 'classifier'):
+        elif stage in ('checker', 'classifier', 'finish'):
             train_classifier(stage, args)
         else:
             train_causal(stage, args)
