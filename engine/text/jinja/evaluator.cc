@@ -229,13 +229,14 @@ absl::StatusOr<Value> Evaluator::CallMacro(const Statement& macro, Scope& outer,
     more.push_back(arguments.positional[i]);
   SetVariable(scope, "varargs", Value::Sequence(SequenceKind::kTuple, std::move(more)));
   Value::Entries named;
-  for (const auto& [name, value] : arguments.named) {
-    const bool known = std::any_of(macro.parameters.begin(), macro.parameters.end(),
-                                   [&name](const Parameter& parameter) { return parameter.name == name; });
-    if (name == "caller") {
-      SetVariable(scope, name, value);
+  for (const auto& argument : arguments.named) {
+    const bool known =
+        std::any_of(macro.parameters.begin(), macro.parameters.end(),
+                    [&argument](const Parameter& parameter) { return parameter.name == argument.first; });
+    if (argument.first == "caller") {
+      SetVariable(scope, argument.first, argument.second);
     } else if (!known) {
-      SetEntry(named, Value(name), value);
+      SetEntry(named, Value(argument.first), argument.second);
     }
   }
   SetVariable(scope, "kwargs", Value::Dict(std::move(named)));
