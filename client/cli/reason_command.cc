@@ -1,5 +1,4 @@
 #include <google/protobuf/util/json_util.h>
-#include <utf8proc.h>
 
 #include <iterator>
 #include <memory>
@@ -14,6 +13,7 @@
 #include "client/cli/summary.h"
 #include "client/cli/terminal_view.h"
 #include "engine/base/status_macros.h"
+#include "engine/text/utf8.h"
 
 namespace nabla {
 namespace {
@@ -52,26 +52,13 @@ absl::StatusOr<std::string> ReadQuestion(const std::vector<std::string>& positio
   return question;
 }
 
-bool IsUtf8(const std::string& text) {
-  auto rest = static_cast<utf8proc_ssize_t>(text.size());
-  const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
-  utf8proc_int32_t code_point = 0;
-  while (rest > 0) {
-    const utf8proc_ssize_t length = utf8proc_iterate(bytes, rest, &code_point);
-    if (length <= 0) return false;
-    bytes += length;
-    rest -= length;
-  }
-  return true;
-}
-
 absl::StatusOr<v1::ReasonRequest> BuildRequest(const ReasonFlags& values, const FlagSet& flags,
                                                const std::vector<std::string>& positional, Console* console) {
   const bool implied = values.strategy.empty() && RequestFlags::GivesNablaOptions(flags);
   const std::string strategy = implied ? "nabla" : values.strategy;
   NABLA_RETURN_IF_ERROR(RequestFlags::CheckUsed(flags, {strategy}));
   NABLA_ASSIGN_OR_RETURN(const std::string question, ReadQuestion(positional, console));
-  if (!IsUtf8(question))
+  if (!IsValidUtf8(question))
     return absl::InvalidArgumentError("the question is not valid UTF-8; convert it, for example with iconv");
   return values.request.Request(strategy, question);
 }
