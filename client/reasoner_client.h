@@ -9,51 +9,16 @@
 #ifndef NABLA_CLIENT_REASONER_CLIENT_H_
 #define NABLA_CLIENT_REASONER_CLIENT_H_
 
-#include <grpcpp/client_context.h>
-
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
-#include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "client/call.h"
 #include "nabla/v1/reasoner.grpc.pb.h"
 
 namespace nabla {
-
-// Cancels calls from another thread: those in progress that were given it, and all later ones. Outlives its calls.
-// Thread-safe.
-class CancelHandle {
- public:
-  CancelHandle() = default;
-  CancelHandle(const CancelHandle&) = delete;
-  CancelHandle& operator=(const CancelHandle&) = delete;
-
-  void Cancel();  // does not block; not for signal handlers
-  bool cancelled() const;
-
- private:
-  friend class ReasonerClient;
-  class Registration;
-
-  mutable std::mutex mu_;
-  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
-  std::vector<grpc::ClientContext*> calls_ ABSL_GUARDED_BY(mu_);
-};
-
-struct CallOptions {
-  absl::Time deadline = absl::InfiniteFuture();  // given to the server, too
-  CancelHandle* cancel = nullptr;                // not owned
-  std::string request_id;                        // for the server's log; empty: the server makes one
-};
-
-// True of an UNAVAILABLE that came from the connection, not from a server.
-bool IsUnreachable(const absl::Status& status);
 
 class ReasonerClient {
  public:

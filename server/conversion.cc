@@ -74,6 +74,7 @@ absl::StatusOr<NablaOptions> ReadNabla(const v1::NablaOptions& message, const Co
   NABLA_RETURN_IF_ERROR(ReadSampling("nabla.resample", message.resample(), &options.resample));
   if (message.has_selectors()) options.selectors = ReadSelectors(message.selectors());
   NABLA_RETURN_IF_ERROR(ReadRefinement(message.refinement(), &options.refinement));
+  if (message.has_continue_without_reward()) options.continue_without_reward = message.continue_without_reward();
   if (message.has_rejection_sampling()) options.rejection_sampling = message.rejection_sampling();
   options.max_rollouts = std::min(options.max_rollouts, limits.max_rollouts_limit);
   if (message.has_max_rollouts()) {
@@ -81,6 +82,21 @@ absl::StatusOr<NablaOptions> ReadNabla(const v1::NablaOptions& message, const Co
                                     ", this server's limit", &options.max_rollouts));
   }
   return options;
+}
+
+absl::StatusOr<Priority> ReadPriority(v1::Priority priority) {
+  switch (priority) {
+    case v1::PRIORITY_UNSPECIFIED:
+    case v1::PRIORITY_NORMAL:
+      return Priority::kNormal;
+    case v1::PRIORITY_LOW:
+      return Priority::kLow;
+    case v1::PRIORITY_HIGH:
+      return Priority::kHigh;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "priority: must be PRIORITY_LOW, PRIORITY_NORMAL or PRIORITY_HIGH, got ", static_cast<int>(priority)));
+  }
 }
 
 absl::StatusOr<StrategyOptions> ReadStrategy(const v1::ReasonRequest& message, const ConversionOptions& limits) {
@@ -200,6 +216,7 @@ absl::StatusOr<ReasonRequest> FromProto(const v1::ReasonRequest& message, const 
   for (const v1::Message& turn : message.messages()) request.messages.push_back({turn.role(), turn.content()});
   if (message.has_prompt()) request.prompt = message.prompt();
   NABLA_ASSIGN_OR_RETURN(request.strategy, ReadStrategy(message, options));
+  NABLA_ASSIGN_OR_RETURN(request.priority, ReadPriority(message.priority()));
   request.max_new_tokens = std::min(request.max_new_tokens, options.max_new_tokens_limit);
   if (message.has_max_new_tokens()) {
     NABLA_RETURN_IF_ERROR(ReadCount("max_new_tokens", message.max_new_tokens(), options.max_new_tokens_limit,
@@ -219,6 +236,29 @@ absl::StatusOr<ReasonRequest> FromProto(const v1::ReasonRequest& message, const 
   return request;
 }
 
+v1::GetInfoResponse DescribePool(const EnginePool& pool) {
+  v1::GetInfoResponse response;
+  *response.mutable_model() = ToProto(pool.model_info());
+  response.add_strategies(StrategyName(GreedyOptions{}));
+  response.add_strategies(StrategyName(SampleOptions{}));
+  if (pool.reward_model_info().has_value()) {
+    *response.mutable_reward_model() = ToProto(*pool.reward_model_info());
+    response.add_strategies(StrategyName(NablaOptions{}));
+  }
+  const PoolLoad load = pool.load();
+  response.set_workers(load.capacity);
+  response.set_running(load.running);
+  response.set_waiting(load.waiting);
+  for (const EngineLoad& engine : load.engines) {
+    v1::EngineInfo* info = response.add_engines();
+    info->set_device(engine.device);
+    info->set_healthy(engine.healthy);
+    info->set_running(engine.running);
+    info->set_kv_cache_usage_ratio(engine.kv_cache_usage_ratio);
+  }
+  return response;
+}
+
 v1::ReasonEvent ToProto(Event event, const std::string& request_id) {
   v1::ReasonEvent message;
   std::visit(EventWriter{&message, request_id}, std::move(event));
@@ -232,6 +272,7 @@ v1::Finished ToProto(const ReasonResult& result) {
   message.mutable_token_ids()->Add(result.token_ids.begin(), result.token_ids.end());
   if (result.reward.has_value()) message.set_reward(*result.reward);
   if (result.initial_reward.has_value()) message.set_initial_reward(*result.initial_reward);
+  message.set_reward_lost(result.reward_lost);
   ToProto(result.usage, message.mutable_usage());
   return message;
 }

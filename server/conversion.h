@@ -11,9 +11,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "engine/base/event.h"
+#include "engine/base/request.h"
 #include "engine/pool/engine_pool.h"
-#include "engine/strategy/event.h"
-#include "engine/strategy/request.h"
 #include "nabla/v1/reasoner.pb.h"
 
 namespace nabla {
@@ -28,6 +28,9 @@ struct ConversionOptions {
 // A request that Validate() accepts and that keeps the server's limits, or INVALID_ARGUMENT "field.path: what is
 // wrong".
 absl::StatusOr<ReasonRequest> FromProto(const v1::ReasonRequest& message, const ConversionOptions& options);
+
+// Models, strategies and load; the rest is the service's to fill in.
+v1::GetInfoResponse DescribePool(const EnginePool& pool);
 
 // `request_id` goes into Started; the sequence number is left to the writer.
 v1::ReasonEvent ToProto(Event event, const std::string& request_id);

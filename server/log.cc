@@ -3,12 +3,21 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 
 namespace nabla {
 namespace {
+
+const char* Name(LogLevel level) {
+  if (level == LogLevel::kInfo) return "info";
+  return level == LogLevel::kWarning ? "warning" : "error";
+}
+
+std::string Timestamp(absl::Time now) { return absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", now, absl::UTCTimeZone()); }
 
 void AppendPair(std::string* line, absl::string_view key, absl::string_view value) {
   absl::StrAppend(line, line->empty() ? "" : " ", key, "=");
@@ -32,43 +41,56 @@ void AppendPair(std::string* line, absl::string_view key, absl::string_view valu
   line->push_back('"');
 }
 
-void AppendSeconds(std::string* line, absl::string_view key, absl::Duration duration) {
-  AppendPair(line, key, absl::StrFormat("%.6f", absl::ToDoubleSeconds(duration)));
-}
-
 }  // namespace
 
-LogSink LogToStderr() {
-  return [](absl::string_view line) {
-    const std::string text = absl::StrCat(line, "\n");
+LogEvent& LogEvent::Add(absl::string_view key, absl::string_view value) {
+  fields_.push_back({.key = std::string(key), .value = std::string(value)});
+  return *this;
+}
+
+LogEvent& LogEvent::Add(absl::string_view key, int64_t value) {
+  fields_.push_back({.key = std::string(key), .value = absl::StrCat(value), .is_number = true});
+  return *this;
+}
+
+LogEvent& LogEvent::AddSeconds(absl::string_view key, absl::Duration value) {
+  fields_.push_back(
+      {.key = std::string(key), .value = absl::StrFormat("%.6f", absl::ToDoubleSeconds(value)), .is_number = true});
+  return *this;
+}
+
+std::string LogEvent::Format(LogFormat format, absl::Time now) const {
+  return format == LogFormat::kJson ? ToJson(now) : ToLogfmt(now);
+}
+
+std::string LogEvent::ToLogfmt(absl::Time now) const {
+  std::string line;
+  AppendPair(&line, "time", Timestamp(now));
+  AppendPair(&line, "level", Name(level_));
+  AppendPair(&line, "event", name_);
+  for (const Field& field : fields_) AppendPair(&line, field.key, field.value);
+  return line;
+}
+
+std::string LogEvent::ToJson(absl::Time now) const {
+  const auto quote = [](const std::string& text) {
+    return nlohmann::json(text).dump(/*indent=*/-1, ' ', /*ensure_ascii=*/false,
+                                     nlohmann::json::error_handler_t::replace);
+  };
+  std::string line =
+      absl::StrCat("{\"time\":\"", Timestamp(now), "\",\"level\":\"", Name(level_), "\",\"event\":", quote(name_));
+  for (const Field& field : fields_) {
+    absl::StrAppend(&line, ",", quote(field.key), ":", field.is_number ? field.value : quote(field.value));
+  }
+  return line + "}";
+}
+
+LogSink LogToStderr(LogFormat format) {
+  return [format](const LogEvent& event) {
+    const std::string text = event.Format(format, absl::Now()) + "\n";
     while (::write(STDERR_FILENO, text.data(), text.size()) < 0 && errno == EINTR) {
     }
   };
-}
-
-std::string FormatRecord(const RequestRecord& record, absl::Time now) {
-  std::string line;
-  AppendPair(&line, "time", absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", now, absl::UTCTimeZone()));
-  AppendPair(&line, "level", record.status.ok() || absl::IsCancelled(record.status) ? "info" : "warning");
-  AppendPair(&line, "event", record.admitted ? "request_finished" : "request_refused");
-  AppendPair(&line, "request_id", record.request_id);
-  AppendPair(&line, "strategy", record.strategy);
-  AppendPair(&line, "code", absl::StatusCodeToString(record.status.code()));
-  if (!record.status.ok()) AppendPair(&line, "message", record.status.message());
-  AppendSeconds(&line, "duration_seconds", record.duration);
-  if (record.result.has_value()) {
-    const Usage& usage = record.result->usage;
-    AppendPair(&line, "prompt_tokens", absl::StrCat(usage.prompt_tokens));
-    AppendPair(&line, "completion_tokens", absl::StrCat(usage.completion_tokens));
-    AppendPair(&line, "rollouts", absl::StrCat(usage.rollouts));
-    AppendPair(&line, "model_calls", absl::StrCat(usage.model_calls));
-    AppendSeconds(&line, "queue_seconds", usage.queue_time);
-    AppendSeconds(&line, "time_to_first_token_seconds", usage.time_to_first_token);
-    AppendSeconds(&line, "refine_seconds", usage.refine_time);
-    AppendSeconds(&line, "reward_seconds", usage.reward_time);
-    AppendSeconds(&line, "total_seconds", usage.total_time);
-  }
-  return line;
 }
 
 }  // namespace nabla

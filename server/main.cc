@@ -1,5 +1,5 @@
-// nabla-server: loads the models, serves until SIGTERM or SIGINT, finishes what runs, exits 0. A second signal ends it
-// at once.
+// nabla-server: opens its ports, loads the models, serves until SIGTERM or SIGINT, finishes what runs, exits 0. A
+// second signal ends it at once.
 #include <google/protobuf/stubs/logging.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <iostream>
 #include <memory>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -16,20 +17,31 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/pool/engine_pool.h"
+#include "server/config.h"
 #include "server/flags.h"
+#include "server/remote_reward_factory.h"
 #include "server/server.h"
 
 namespace nabla {
 namespace {
 
-int signal_pipe[2];
+// What the main thread waits for, as bytes in a pipe.
+constexpr char kSignal = 's';
+constexpr char kLoaded = 'l';
 
-void OnSignal(int /*signal*/) {
-  const char byte = 0;
-  static_cast<void>(!write(signal_pipe[1], &byte, 1));
+int event_pipe[2];
+
+void Post(char event) { static_cast<void>(!write(event_pipe[1], &event, 1)); }
+void OnSignal(int /*signal*/) { Post(kSignal); }
+
+char AwaitEvent() {
+  char event = 0;
+  while (read(event_pipe[0], &event, 1) < 0 && errno == EINTR) {
+  }
+  return event;
 }
 
-// From here on the first of each signal is reported by AwaitSignal.
+// From here on the first of each signal is an event.
 void CatchSignals() {
   struct sigaction action = {};
   action.sa_handler = OnSignal;
@@ -38,10 +50,43 @@ void CatchSignals() {
   sigaction(SIGINT, &action, nullptr);
 }
 
-void AwaitSignal() {
-  char byte = 0;
-  while (read(signal_pipe[0], &byte, 1) < 0 && errno == EINTR) {
+void PrintPorts(const Server& server, const ServerOptions& options) {
+  std::cout << "listening on " << HostPort(options.listener.host, server.port()) << std::endl;
+  if (server.metrics_port() < 0) return;
+  const std::string& host = options.metrics_host.empty() ? options.listener.host : options.metrics_host;
+  std::cout << "metrics on http://" << HostPort(host, server.metrics_port()) << "/metrics" << std::endl;
+}
+
+absl::Status Serve(ServerSetup setup) {
+  if (pipe(event_pipe) != 0) return absl::ErrnoToStatus(errno, "cannot make a pipe for signals");
+  NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Create(setup.server));
+  CatchSignals();
+  PrintPorts(*server, setup.server);
+  setup.pool.on_batch = [metrics = &server->metrics()](int64_t rows) { metrics->ObserveBatch(rows); };
+
+  RewardModelFactory remote_reward;
+  if (setup.remote_reward) {
+    remote_reward = RemoteRewardFactory(
+        *setup.remote_reward, [metrics = &server->metrics()](absl::StatusCode code) { metrics->CountRewardRpc(code); });
   }
+  absl::StatusOr<std::unique_ptr<EnginePool>> pool;
+  std::thread loader([&] {
+    pool = EnginePool::Create(setup.pool, remote_reward);
+    Post(kLoaded);
+  });
+  if (AwaitEvent() == kSignal) {
+    server->Drain();
+    std::cout << "stopped while loading" << std::endl;
+    _exit(0);  // loading cannot be interrupted, and nothing of it needs an end
+  }
+  loader.join();
+  NABLA_RETURN_IF_ERROR(pool.status());
+  server->Serve(*std::move(pool));
+  std::cout << "ready" << std::endl;
+  AwaitEvent();
+  std::cout << "draining" << std::endl;
+  server->Drain();
+  return absl::OkStatus();
 }
 
 absl::Status Run(const std::vector<char*>& arguments) {
@@ -49,20 +94,14 @@ absl::Status Run(const std::vector<char*>& arguments) {
     return absl::InvalidArgumentError(
         absl::StrCat("unexpected argument \"", arguments[1], "\"; every option is a flag, see --help"));
   }
-  NABLA_ASSIGN_OR_RETURN(CommandLine command_line, ReadFlags());
-  NABLA_ASSIGN_OR_RETURN(std::unique_ptr<EnginePool> pool, EnginePool::Create(command_line.pool));
-  if (pipe(signal_pipe) != 0) return absl::ErrnoToStatus(errno, "cannot make a pipe for signals");
-  NABLA_ASSIGN_OR_RETURN(std::unique_ptr<Server> server, Server::Create(command_line.server, std::move(pool)));
-  CatchSignals();
-  std::cout << "listening on " << command_line.server.host << ":" << server->port() << std::endl;
-  if (server->metrics_port() >= 0) {
-    std::cout << "metrics on http://" << command_line.server.host << ":" << server->metrics_port() << "/metrics"
-              << std::endl;
+  NABLA_ASSIGN_OR_RETURN(Settings settings, ReadFlags());
+  NABLA_ASSIGN_OR_RETURN(ServerSetup setup, ReadSetup(settings));
+  NABLA_RETURN_IF_ERROR(settings.Locate(CheckFiles(setup)));
+  if (OnlyCheckConfig()) {
+    std::cout << "the configuration is right" << std::endl;
+    return absl::OkStatus();
   }
-  AwaitSignal();
-  std::cout << "draining" << std::endl;
-  server->Drain();
-  return absl::OkStatus();
+  return Serve(std::move(setup));
 }
 
 }  // namespace
@@ -71,7 +110,8 @@ absl::Status Run(const std::vector<char*>& arguments) {
 int main(int argc, char** argv) {
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // our own errors say what is wrong
   google::protobuf::SetLogHandler(nullptr);           // a bad request is its caller's to know, not the log's
-  nabla::SetUpUsage();
+  nabla::SetUpFlags(argc, argv);
+  if (nabla::PrintHelpIfAsked(argc, argv)) return 0;
   const absl::Status status = nabla::Run(absl::ParseCommandLine(argc, argv));
   if (status.ok()) return 0;
   std::cerr << "nabla-server: " << status.message() << std::endl;

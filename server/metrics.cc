@@ -3,7 +3,8 @@
 #include <prometheus/gauge.h>
 #include <prometheus/metric_family.h>
 
-#include <set>
+#include <algorithm>
+#include <string>
 #include <utility>
 
 namespace nabla {
@@ -17,6 +18,7 @@ const Buckets kSeconds = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 const Buckets kTokens = {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000};
 const Buckets kModelCalls = {10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000, 300000, 1000000};
 const Buckets kRollouts = {1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512, 1024};
+const Buckets kBatchRows = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
 const Buckets kRewardGain = {-10, -1, -0.1, 0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100};
 
 // Strategies as StrategyName() gives them.
@@ -31,6 +33,25 @@ prometheus::MetricFamily GaugeFamily(const char* name, const char* help, double 
   prometheus::MetricFamily family{name, help, prometheus::MetricType::Gauge, {}};
   family.metric.emplace_back();
   family.metric.back().gauge.value = value;
+  return family;
+}
+
+// One value an engine. Two engines may share a device, so that they are numbered as well.
+template <typename Value>
+prometheus::MetricFamily EngineFamily(const char* name, const char* help, prometheus::MetricType type,
+                                      const PoolLoad& load, Value value) {
+  prometheus::MetricFamily family{name, help, type, {}};
+  for (size_t i = 0; i < load.engines.size(); ++i) {
+    prometheus::ClientMetric metric;
+    metric.label = {{"device", load.engines[i].device}, {"engine", std::to_string(i)}};
+    const double number = static_cast<double>(value(load.engines[i]));
+    if (type == prometheus::MetricType::Counter) {
+      metric.counter.value = number;
+    } else {
+      metric.gauge.value = number;
+    }
+    family.metric.push_back(std::move(metric));
+  }
   return family;
 }
 
@@ -67,6 +88,13 @@ void Metrics::AddCounters() {
   counters_.language_backward = &calls->Add({{"model", "language"}, {"kind", "backward"}});
   counters_.reward_forward = &calls->Add({{"model", "reward"}, {"kind", "forward"}});
   counters_.reward_backward = &calls->Add({{"model", "reward"}, {"kind", "backward"}});
+  reward_rpcs_ = CounterFamily(registry, "nabla_reward_rpc_total",
+                               "RPCs to the reward service, retries counted one by one, by gRPC code.");
+  decode_batch_size_ = &prometheus::BuildHistogram()
+                            .Name("nabla_decode_batch_size")
+                            .Help("Tokens of one forward pass, all requests of the batch together.")
+                            .Register(*registry)
+                            .Add({}, kBatchRows);
   auto* revisions = CounterFamily(registry, "nabla_revisions_total", "Proposed tokens that were tested, by outcome.");
   counters_.revisions_accepted = &revisions->Add({{"outcome", "accepted"}});
   counters_.revisions_rejected = &revisions->Add({{"outcome", "rejected"}});
@@ -87,7 +115,7 @@ void Metrics::AddHistograms(const std::string& strategy) {
                                       "Between committed tokens; a block of tokens shares its gap evenly.", kSeconds);
   all.e2e_latency = histogram("nabla_e2e_request_latency_seconds",
                               "From a call's arrival to its last byte, calls that ended OK.", kSeconds);
-  all.queue_time = histogram("nabla_request_queue_time_seconds", "Waiting for a worker.", kSeconds);
+  all.queue_time = histogram("nabla_request_queue_time_seconds", "Waiting for an engine.", kSeconds);
   all.refine_time = histogram("nabla_request_refine_time_seconds", "Gradient descent of one request.", kSeconds);
   all.reward_time =
       histogram("nabla_request_reward_time_seconds", "Scoring for acceptance tests of one request.", kSeconds);
@@ -106,7 +134,17 @@ void Metrics::CountCommitted(const std::string& strategy, absl::Duration gap, si
   const auto histograms = histograms_.find(strategy);
   if (histograms == histograms_.end() || tokens == 0) return;
   const double seconds = absl::ToDoubleSeconds(gap) / static_cast<double>(tokens);
-  for (size_t i = 0; i < tokens; ++i) histograms->second.inter_token_latency->Observe(seconds);
+  if (tokens == 1) return histograms->second.inter_token_latency->Observe(seconds);
+  std::vector<double> increments(kSeconds.size() + 1);
+  increments[std::lower_bound(kSeconds.begin(), kSeconds.end(), seconds) - kSeconds.begin()] =
+      static_cast<double>(tokens);
+  histograms->second.inter_token_latency->ObserveMultiple(increments, absl::ToDoubleSeconds(gap));
+}
+
+void Metrics::ObserveBatch(int64_t rows) { decode_batch_size_->Observe(static_cast<double>(rows)); }
+
+void Metrics::CountRewardRpc(absl::StatusCode code) {
+  reward_rpcs_->Add({{"code", absl::StatusCodeToString(code)}}).Increment();
 }
 
 void Metrics::CountEnded(const RequestRecord& record) {
@@ -149,20 +187,21 @@ void Metrics::CountResult(const Histograms& histograms, const RequestRecord& rec
 
 std::vector<prometheus::MetricFamily> PoolGauges::Collect() const {
   const PoolLoad load = pool_->load();
-  std::set<std::string> devices = {pool_->model_info().device};
-  if (pool_->reward_model_info().has_value()) devices.insert(pool_->reward_model_info()->device);
-  prometheus::MetricFamily engine_up{
-      "nabla_engine_up", "1 for every device that serves requests.", prometheus::MetricType::Gauge, {}};
-  for (const std::string& device : devices) {
-    prometheus::ClientMetric metric;
-    metric.label = {{"device", device}};
-    metric.gauge.value = 1;
-    engine_up.metric.push_back(std::move(metric));
-  }
-  return {GaugeFamily("nabla_num_requests_running", "Requests on a worker.", load.running),
-          GaugeFamily("nabla_num_requests_waiting", "Requests in the queue.", load.waiting),
-          GaugeFamily("nabla_kv_cache_usage_ratio", "Share of the key/value memory in use.", load.kv_cache_usage_ratio),
-          std::move(engine_up)};
+  using prometheus::MetricType;
+  return {
+      GaugeFamily("nabla_num_requests_running", "Requests placed on an engine.", load.running),
+      GaugeFamily("nabla_num_requests_waiting", "Requests in the queue.", load.waiting),
+      GaugeFamily("nabla_num_tokens_waiting", "Prompts and responses to come of the requests in the queue, in tokens.",
+                  static_cast<double>(load.waiting_tokens)),
+      EngineFamily("nabla_engine_up", "1: the engine serves; 0: it has failed, or makes no progress.",
+                   MetricType::Gauge, load, [](const EngineLoad& engine) { return engine.healthy && !engine.stuck; }),
+      EngineFamily("nabla_engine_requests_running", "Requests placed on one engine.", MetricType::Gauge, load,
+                   [](const EngineLoad& engine) { return engine.running; }),
+      EngineFamily("nabla_kv_cache_usage_ratio", "Share of one engine's key/value memory in use.", MetricType::Gauge,
+                   load, [](const EngineLoad& engine) { return engine.kv_cache_usage_ratio; }),
+      EngineFamily("nabla_prefix_cache_hit_tokens_total",
+                   "Prompt tokens whose keys and values were found in the cache.", MetricType::Counter, load,
+                   [](const EngineLoad& engine) { return engine.prefix_cache_hit_tokens; })};
 }
 
 }  // namespace nabla

@@ -17,11 +17,13 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/pool/engine_pool.h"
 #include "server/request_record.h"
@@ -35,8 +37,14 @@ class Metrics {
   void CountAdmitted();
   void CountEnded(const RequestRecord& record);
 
-  // `tokens` were committed `gap` after the ones before them.
+  // `tokens` were committed `gap` after the ones before them. Called for every event, by whoever emits it.
   void CountCommitted(const std::string& strategy, absl::Duration gap, size_t tokens);
+
+  // A forward pass of `rows` tokens, all of a batch's requests together. Called by the engines' execution threads.
+  void ObserveBatch(int64_t rows);
+
+  // An RPC to the reward service has ended, retries counted one by one.
+  void CountRewardRpc(absl::StatusCode code);
 
   std::shared_ptr<prometheus::Registry> registry() const { return registry_; }
 
@@ -75,11 +83,13 @@ class Metrics {
   const std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
   std::map<std::string, Histograms> histograms_;  // by strategy; not changed after construction
   Counters counters_;
+  prometheus::Histogram* decode_batch_size_ = nullptr;
+  prometheus::Family<prometheus::Counter>* reward_rpcs_ = nullptr;
   prometheus::Family<prometheus::Counter>* requests_ = nullptr;
   prometheus::Family<prometheus::Counter>* refused_ = nullptr;
 };
 
-// Gauges read from the pool when Prometheus asks. `pool` must outlive it.
+// Gauges and counters read from the pool when Prometheus asks. `pool` must outlive it.
 class PoolGauges : public prometheus::Collectable {
  public:
   explicit PoolGauges(const EnginePool* pool) : pool_(pool) {}

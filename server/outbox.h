@@ -13,7 +13,7 @@
 #include <list>
 #include <optional>
 
-#include "engine/strategy/event.h"
+#include "engine/base/event.h"
 
 namespace nabla {
 

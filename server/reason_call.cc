@@ -17,8 +17,8 @@ constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(10);
 
 }  // namespace
 
-ReasonCall::ReasonCall(std::string request_id, Metrics* metrics, EndCallback on_end)
-    : request_id_(std::move(request_id)), metrics_(metrics), on_end_(std::move(on_end)), arrival_(absl::Now()) {}
+ReasonCall::ReasonCall(CallInfo info, ReasonCallHost* host)
+    : info_(std::move(info)), host_(host), arrival_(absl::Now()) {}
 
 void ReasonCall::Refuse(const absl::Status& status) {
   held_by_grpc_ = shared_from_this();
@@ -29,20 +29,22 @@ void ReasonCall::Refuse(const absl::Status& status) {
   Pump();
 }
 
-void ReasonCall::Start(EnginePool* pool, ReasonRequest request, absl::Time deadline, bool omit_drafts) {
+void ReasonCall::Start(EnginePool* pool, ReasonRequest request, SubmitOptions options, bool omit_drafts) {
   held_by_grpc_ = shared_from_this();
   strategy_ = StrategyName(request.strategy);
-  deadline_ = deadline;
+  deadline_ = options.deadline;
   omit_drafts_ = omit_drafts;
   StartSendInitialMetadata();  // before any event can be written: writing sends it too, and it must go out once
   absl::StatusOr<std::shared_ptr<RequestTicket>> ticket = pool->Submit(
-      std::move(request), deadline, this,
+      std::move(request), std::move(options), this,
       [self = shared_from_this()](absl::StatusOr<ReasonResult> result) { self->OnResult(std::move(result)); });
+  const bool no_room = absl::IsResourceExhausted(ticket.status());
+  const absl::Status refusal = no_room ? WithRetryDelay(ticket.status(), host_->RetryDelay()) : ticket.status();
   bool cancel = false;
   {
     const std::lock_guard<std::mutex> lock(mu_);
-    if (!ticket.ok()) {
-      result_ = ticket.status();
+    if (!refusal.ok()) {
+      result_ = refusal;
     } else {
       admitted_ = true;
       cancel = !abandoned_.ok();
@@ -50,7 +52,7 @@ void ReasonCall::Start(EnginePool* pool, ReasonRequest request, absl::Time deadl
         ticket_ = *ticket;  // kept after the result, it could hold this call through the pool's callback
     }
   }
-  if (ticket.ok()) metrics_->CountAdmitted();
+  if (ticket.ok()) host_->metrics().CountAdmitted();
   if (cancel) (*ticket)->Cancel();
   Pump();
 }
@@ -59,10 +61,26 @@ void ReasonCall::OnEvent(Event event) {
   CountGap(event);
   if (omit_drafts_ && (std::holds_alternative<DraftEvent>(event) || std::holds_alternative<ProgressEvent>(event)))
     return;
+  bool schedule = false;
   {
     const std::lock_guard<std::mutex> lock(mu_);
     if (!abandoned_.ok()) return;
     outbox_.Push(std::move(event));
+    schedule = NeedsSchedule();
+  }
+  if (schedule) host_->writers().Schedule(shared_from_this());
+}
+
+bool ReasonCall::NeedsSchedule() {
+  if (scheduled_ || writing_ || closed_) return false;  // the end of the write pumps
+  scheduled_ = true;
+  return true;
+}
+
+void ReasonCall::Write() {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    scheduled_ = false;
   }
   Pump();
 }
@@ -72,19 +90,21 @@ void ReasonCall::CountGap(const Event& event) {
   if (committed == nullptr) return;
   const absl::Time now = absl::Now();
   if (last_commit_ != absl::InfinitePast()) {
-    metrics_->CountCommitted(strategy_, now - last_commit_, committed->token_ids.size());
+    host_->metrics().CountCommitted(strategy_, now - last_commit_, committed->token_ids.size());
   }
   last_commit_ = now;
 }
 
 void ReasonCall::OnResult(absl::StatusOr<ReasonResult> result) {
   std::shared_ptr<RequestTicket> ticket;  // released without the lock
+  bool schedule = false;
   {
     const std::lock_guard<std::mutex> lock(mu_);
     result_ = std::move(result);
     ticket.swap(ticket_);
+    schedule = NeedsSchedule();
   }
-  Pump();
+  if (schedule) host_->writers().Schedule(shared_from_this());
 }
 
 void ReasonCall::OnWriteDone(bool ok) {
@@ -150,7 +170,7 @@ absl::Status ReasonCall::FinalStatus() const {
 bool ReasonCall::NextMessage(v1::ReasonEvent* message) {
   if (!abandoned_.ok()) return false;
   if (std::optional<Event> event = outbox_.Pop()) {
-    *message = ToProto(*std::move(event), request_id_);
+    *message = ToProto(*std::move(event), info_.request_id);
   } else if (result_.has_value() && result_->ok() && !finished_written_) {
     *message->mutable_finished() = ToProto(**result_);
     finished_written_ = true;
@@ -162,15 +182,19 @@ bool ReasonCall::NextMessage(v1::ReasonEvent* message) {
 }
 
 void ReasonCall::OnDone() {
-  RequestRecord record = {.request_id = request_id_, .strategy = strategy_};
+  RequestRecord record = {.request_id = std::move(info_.request_id),
+                          .trace_id = std::move(info_.trace_id),
+                          .client = std::move(info_.client),
+                          .strategy = strategy_};
   record.duration = absl::Now() - arrival_;
+  info_.place.reset();
   {
     const std::lock_guard<std::mutex> lock(mu_);
     record.admitted = admitted_;
     record.status = FinalStatus();
     if (record.status.ok()) record.result = **std::move(result_);
   }
-  on_end_(record);
+  host_->OnCallEnded(record);
   const std::shared_ptr<ReasonCall> last = std::move(held_by_grpc_);
 }
 

@@ -1,13 +1,15 @@
 // One Reason call: the sink of its request's events on one side, gRPC's write reactor on the other.
 //
-//   auto call = std::make_shared<ReasonCall>(…);
-//   call->Start(pool, std::move(request), deadline, omit_drafts);   // or call->Refuse(status)
+//   auto call = std::make_shared<ReasonCall>(CallInfo{.request_id = "6f1c…"}, &host);
+//   call->Start(pool, std::move(request), {.deadline = deadline}, omit_drafts);   // or call->Refuse(status)
 //   return call.get();
 //
-// Three parties hold it: the handler while it runs, gRPC until OnDone, and the pool's done callback until it is
-// dropped. So no party can outlive what it touches, in whatever order they finish. Thread-safe: OnEvent and the done
-// callback come from a worker thread, the On… reactions from gRPC's threads. No lock is held while calling into gRPC,
-// the pool or the log, and nothing here waits: a slow reader leaves its events in the outbox.
+// Four parties hold it: the handler while it runs, gRPC until OnDone, the pool's done callback until it is dropped, and
+// the write queue while the call is scheduled there. So no party can outlive what it touches, in whatever order they
+// finish. Thread-safe: OnEvent comes from the engine's execution thread and leaves the event in the outbox, for a
+// thread of the write queue to carry to gRPC; the done callback comes from one of the pool's threads, the On… reactions
+// from gRPC's. No lock is held while calling into gRPC, the pool or the log, and nothing here waits: a slow reader
+// leaves its events in the outbox.
 #ifndef NABLA_SERVER_REASON_CALL_H_
 #define NABLA_SERVER_REASON_CALL_H_
 
@@ -15,7 +17,6 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -25,30 +26,49 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "engine/base/event.h"
+#include "engine/base/request.h"
 #include "engine/pool/engine_pool.h"
-#include "engine/strategy/event.h"
-#include "engine/strategy/request.h"
 #include "nabla/v1/reasoner.pb.h"
 #include "server/metrics.h"
 #include "server/outbox.h"
 #include "server/request_record.h"
+#include "server/write_queue.h"
 
 namespace nabla {
 
+// Whose call it is; the start of its record.
+struct CallInfo {
+  std::string request_id;
+  std::string trace_id;
+  std::string client;
+  std::shared_ptr<const void> place;  // Caller::place, dropped with the end of the call
+};
+
+// What calls need around them. Outlives them.
+class ReasonCallHost {
+ public:
+  virtual ~ReasonCallHost() = default;
+  virtual Metrics& metrics() = 0;
+  virtual WriteQueue& writers() = 0;
+  virtual absl::Duration RetryDelay() = 0;  // for a request that the queue has no room for
+  // Called once with how the call ended, when gRPC is done with it.
+  virtual void OnCallEnded(const RequestRecord& record) = 0;
+};
+
 class ReasonCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                          public EventSink,
+                         public WriteJob,
                          public std::enable_shared_from_this<ReasonCall> {
  public:
-  // Called once with how the call ended, when gRPC is done with it.
-  using EndCallback = std::function<void(const RequestRecord&)>;
-
-  ReasonCall(std::string request_id, Metrics* metrics, EndCallback on_end);
+  ReasonCall(CallInfo info, ReasonCallHost* host);
 
   // Exactly one of the two, once, by the handler.
   void Refuse(const absl::Status& status);
-  void Start(EnginePool* pool, ReasonRequest request, absl::Time deadline, bool omit_drafts);
+  void Start(EnginePool* pool, ReasonRequest request, SubmitOptions options, bool omit_drafts);
 
   void OnEvent(Event event) override;
+  void Write() override;
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
@@ -58,14 +78,16 @@ class ReasonCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnResult(absl::StatusOr<ReasonResult> result);
   void CountGap(const Event& event);
 
+  // Whether the caller is to hand this to the write queue, because nobody is about to pump.
+  bool NeedsSchedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   // Starts the next write, or finishes the call, if it is time for either.
   void Pump();
   bool NextMessage(v1::ReasonEvent* message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status FinalStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);  // needs result_
 
-  const std::string request_id_;
-  Metrics* const metrics_;
-  const EndCallback on_end_;
+  CallInfo info_;  // constant until OnDone
+  ReasonCallHost* const host_;
   const absl::Time arrival_;
   std::shared_ptr<ReasonCall> held_by_grpc_;  // set before gRPC can see the call, dropped in OnDone
 
@@ -74,7 +96,7 @@ class ReasonCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   absl::Time deadline_ = absl::InfiniteFuture();
   bool omit_drafts_ = false;
 
-  absl::Time last_commit_ = absl::InfinitePast();  // touched by the worker only
+  absl::Time last_commit_ = absl::InfinitePast();  // touched by whoever emits events only
 
   grpc::ByteBuffer buffer_;  // belongs to whoever has set writing_
 
@@ -85,6 +107,7 @@ class ReasonCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   absl::Status abandoned_ ABSL_GUARDED_BY(mu_);  // not OK: nobody reads any more, and why
   uint64_t next_sequence_ ABSL_GUARDED_BY(mu_) = 0;
   bool admitted_ ABSL_GUARDED_BY(mu_) = false;
+  bool scheduled_ ABSL_GUARDED_BY(mu_) = false;  // in the write queue
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_written_ ABSL_GUARDED_BY(mu_) = false;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;  // Finish has been called

@@ -1,46 +1,61 @@
 #include "server/reasoner_service.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <random>
+#include <thread>
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
 #include "server/conversion.h"
-#include "server/reason_call.h"
+#include "server/status.h"
+#include "server/trace_context.h"
 
 namespace nabla {
 namespace {
 
 constexpr char kRequestIdHeader[] = "nabla-request-id";
-constexpr size_t kMaxRequestIdLength = 64;
+constexpr char kTraceHeader[] = "traceparent";
+constexpr char kTraceResponseHeader[] = "traceresponse";
+
+constexpr int kCoresPerWriter = 8;
+constexpr int kMaxWriters = 4;
+constexpr double kAverageWeight = 0.1;  // of the newest duration
+constexpr absl::Duration kMinRetryDelay = absl::Seconds(1);
+constexpr absl::Duration kMaxRetryDelay = absl::Seconds(60);
+
+int WriterThreads() {
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / kCoresPerWriter, 1, kMaxWriters);
+}
 
 uint64_t RandomNumber() {
   std::random_device device;
   return (uint64_t{device()} << 32) | device();
 }
 
-bool IsSaneRequestId(absl::string_view id) {
-  if (id.empty() || id.size() > kMaxRequestIdLength) return false;
-  for (char c : id) {
-    if (!absl::ascii_isalnum(c) && c != '-' && c != '_' && c != '.') return false;
-  }
-  return true;
+absl::string_view Header(const grpc::CallbackServerContext& context, const char* name) {
+  const auto header = context.client_metadata().find(name);
+  if (header == context.client_metadata().end()) return "";
+  return absl::string_view(header->second.data(), header->second.size());
 }
 
-// The caller's own id if it can go into logs and headers as it is, else a new one.
-std::string RequestId(const grpc::CallbackServerContext& context) {
-  const auto header = context.client_metadata().find(kRequestIdHeader);
-  if (header != context.client_metadata().end()) {
-    const absl::string_view id(header->second.data(), header->second.size());
-    if (IsSaneRequestId(id)) return std::string(id);
+// The caller's own id if it can go into logs and headers as it is, else a new one; and the caller's trace.
+CallInfo Identify(grpc::CallbackServerContext* context) {
+  CallInfo info;
+  const absl::string_view id = Header(*context, kRequestIdHeader);
+  info.request_id = IsSaneName(id) ? std::string(id) : absl::StrFormat("%016x%016x", RandomNumber(), RandomNumber());
+  context->AddInitialMetadata(kRequestIdHeader, info.request_id);
+  if (std::optional<TraceContext> trace = ParseTraceparent(Header(*context, kTraceHeader))) {
+    info.trace_id = trace->trace_id;
+    trace->parent_id = absl::StrFormat("%016x", RandomNumber() | 1);
+    context->AddInitialMetadata(kTraceResponseHeader, FormatTraceparent(*trace));
   }
-  return absl::StrFormat("%016x%016x", RandomNumber(), RandomNumber());
+  return info;
 }
 
 absl::Time Deadline(const grpc::CallbackServerContext& context) {
@@ -58,35 +73,52 @@ absl::Status Parse(const grpc::ByteBuffer& bytes, v1::ReasonRequest* message) {
 
 }  // namespace
 
-ReasonerService::ReasonerService(EnginePool* pool, ReasonerServiceOptions options, Metrics* metrics, LogSink log)
-    : pool_(pool), options_(std::move(options)), metrics_(metrics), log_(std::move(log)) {}
+ReasonerService::ReasonerService(ReasonerServiceOptions options, Authenticator* authenticator, Metrics* metrics,
+                                 LogSink log)
+    : options_(std::move(options)),
+      authenticator_(authenticator),
+      metrics_(metrics),
+      log_(std::move(log)),
+      writers_(WriterThreads()) {}
+
+absl::StatusOr<EnginePool*> ReasonerService::Pool() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  if (draining_) return absl::UnavailableError("the server is shutting down; retry on another server");
+  if (pool_ == nullptr) return absl::UnavailableError("the server is loading its models; retry in a moment");
+  return pool_;
+}
+
+absl::StatusOr<ReasonRequest> ReasonerService::Read(const grpc::ByteBuffer& bytes, const EnginePool& pool,
+                                                    const Caller& caller, v1::ReasonRequest* message) const {
+  NABLA_RETURN_IF_ERROR(Parse(bytes, message));
+  NABLA_ASSIGN_OR_RETURN(ReasonRequest request,
+                         FromProto(*message, {.has_reward_model = pool.reward_model_info().has_value(),
+                                              .max_new_tokens_limit = options_.max_new_tokens_limit,
+                                              .max_rollouts_limit = options_.max_rollouts_limit,
+                                              .drawn_seed = RandomNumber()}));
+  NABLA_RETURN_IF_ERROR(caller.MayAskFor(request.priority));
+  return request;
+}
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* ReasonerService::Reason(grpc::CallbackServerContext* context,
                                                                     const grpc::ByteBuffer* bytes) {
-  const std::string request_id = RequestId(*context);
-  context->AddInitialMetadata(kRequestIdHeader, request_id);
-  const auto call =
-      std::make_shared<ReasonCall>(request_id, metrics_, [this](const RequestRecord& record) { OnCallEnded(record); });
-  bool draining = false;
+  CallInfo info = Identify(context);
   {
     const std::lock_guard<std::mutex> lock(mu_);
     ++open_calls_;
-    draining = draining_;
   }
-  if (draining) {
-    call->Refuse(absl::UnavailableError("the server is shutting down; retry on another server"));
-    return call.get();
+  const absl::StatusOr<EnginePool*> pool = Pool();
+  absl::StatusOr<Caller> caller = pool.ok() ? authenticator_->Check(*context) : pool.status();
+  if (caller.ok()) {
+    info.client = caller->client;
+    info.place = std::move(caller->place);
   }
+  const auto call = std::make_shared<ReasonCall>(std::move(info), static_cast<ReasonCallHost*>(this));
   v1::ReasonRequest message;
-  const absl::StatusOr<ReasonRequest> request = [&]() -> absl::StatusOr<ReasonRequest> {
-    NABLA_RETURN_IF_ERROR(Parse(*bytes, &message));
-    return FromProto(message, {.has_reward_model = pool_->reward_model_info().has_value(),
-                               .max_new_tokens_limit = options_.max_new_tokens_limit,
-                               .max_rollouts_limit = options_.max_rollouts_limit,
-                               .drawn_seed = RandomNumber()});
-  }();
+  absl::StatusOr<ReasonRequest> request = caller.ok() ? Read(*bytes, **pool, *caller, &message) : caller.status();
   if (request.ok()) {
-    call->Start(pool_, *request, Deadline(*context), message.omit_drafts());
+    call->Start(*pool, *std::move(request), {.deadline = Deadline(*context), .client = caller->client},
+                message.omit_drafts());
   } else {
     call->Refuse(request.status());
   }
@@ -96,23 +128,22 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ReasonerService::Reason(grpc::Callba
 grpc::ServerUnaryReactor* ReasonerService::GetInfo(grpc::CallbackServerContext* context,
                                                    const v1::GetInfoRequest* /*request*/,
                                                    v1::GetInfoResponse* response) {
-  response->set_version(options_.version);
-  *response->mutable_model() = ToProto(pool_->model_info());
-  response->add_strategies(StrategyName(GreedyOptions{}));
-  response->add_strategies(StrategyName(SampleOptions{}));
-  if (pool_->reward_model_info().has_value()) {
-    *response->mutable_reward_model() = ToProto(*pool_->reward_model_info());
-    response->add_strategies(StrategyName(NablaOptions{}));
-  }
-  const PoolLoad load = pool_->load();
-  response->set_max_new_tokens_limit(options_.max_new_tokens_limit);
-  response->set_max_rollouts_limit(options_.max_rollouts_limit);
-  response->set_workers(load.workers);
-  response->set_running(load.running);
-  response->set_waiting(load.waiting);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
+  const absl::StatusOr<EnginePool*> pool = Pool();
+  const absl::Status status = pool.ok() ? authenticator_->Check(*context).status() : pool.status();
+  if (status.ok()) {
+    *response = DescribePool(**pool);
+    response->set_version(options_.version);
+    response->set_max_new_tokens_limit(options_.max_new_tokens_limit);
+    response->set_max_rollouts_limit(options_.max_rollouts_limit);
+  }
+  reactor->Finish(ToGrpcStatus(status));
   return reactor;
+}
+
+void ReasonerService::Serve(EnginePool* pool) {
+  const std::lock_guard<std::mutex> lock(mu_);
+  pool_ = pool;
 }
 
 void ReasonerService::StartDraining() {
@@ -128,10 +159,28 @@ bool ReasonerService::AwaitIdle(absl::Time deadline) {
   return true;
 }
 
+// About the time in which half of the queue is served.
+absl::Duration ReasonerService::RetryDelay() {
+  absl::Duration duration;
+  EnginePool* pool = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    duration = recent_duration_;
+    pool = pool_;
+  }
+  const PoolLoad load = pool->load();
+  return std::clamp(duration * load.waiting / (2 * std::max(1, load.capacity)), kMinRetryDelay, kMaxRetryDelay);
+}
+
 void ReasonerService::OnCallEnded(const RequestRecord& record) {
   metrics_->CountEnded(record);
-  log_(FormatRecord(record, absl::Now()));
+  log_(ToLogEvent(record));
   const std::lock_guard<std::mutex> lock(mu_);  // notified under it: whoever waits may destroy this behind it
+  if (record.result.has_value()) {
+    const absl::Duration newest = record.result->usage.total_time;
+    const bool first = recent_duration_ == absl::ZeroDuration();
+    recent_duration_ = first ? newest : recent_duration_ + kAverageWeight * (newest - recent_duration_);
+  }
   --open_calls_;
   call_ended_.notify_all();
 }

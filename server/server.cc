@@ -1,12 +1,6 @@
 #include "server/server.h"
 
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/health_check_service_interface.h>
-#include <grpcpp/security/server_credentials.h>
-#include <grpcpp/server_builder.h>
-
 #include <algorithm>
-#include <chrono>
 #include <exception>
 #include <utility>
 
@@ -20,82 +14,129 @@ namespace {
 // What stopped requests get to send their status to clients that read.
 constexpr absl::Duration kFlushGrace = absl::Seconds(1);
 
-std::string HostPort(const std::string& host, int port) {
-  const bool bare_ipv6 = host.find(':') != std::string::npos && host.front() != '[';
-  return bare_ipv6 ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
-}
-
-absl::Status CannotListen(const std::string& address, const char* flag) {
-  return absl::UnavailableError(absl::StrCat(
-      "cannot listen on ", address,
-      ": the port is in use or the host is not an address of this machine; choose another with ", flag, " or --host"));
+// Why no requests should come; empty: they may.
+std::string NotReady(const PoolLoad& load) {
+  bool any_healthy = false;
+  for (const EngineLoad& engine : load.engines) {
+    if (engine.healthy && engine.stuck) {
+      return absl::StrCat("the engine on ", engine.device, " has made no progress for ",
+                          absl::FormatDuration(kStuckAfter));
+    }
+    any_healthy = any_healthy || engine.healthy;
+  }
+  return any_healthy ? "" : "every engine has failed";
 }
 
 }  // namespace
 
-Server::Server(const ServerOptions& options, std::unique_ptr<EnginePool> pool)
-    : options_(options),
-      pool_(std::move(pool)),
-      metrics_(NABLA_VERSION),
-      gauges_(std::make_shared<PoolGauges>(pool_.get())),
-      service_(pool_.get(),
-               {.version = NABLA_VERSION,
-                .max_new_tokens_limit = options.max_new_tokens_limit,
-                .max_rollouts_limit = options.max_rollouts_limit},
-               &metrics_, options.log) {}
+Server::Server(const ServerOptions& options) : options_(options), metrics_(NABLA_VERSION) {}
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Create(const ServerOptions& options, std::unique_ptr<EnginePool> pool) {
-  std::unique_ptr<Server> server(new Server(options, std::move(pool)));
-  NABLA_RETURN_IF_ERROR(server->ExposeMetrics());
-  NABLA_RETURN_IF_ERROR(server->Listen());
+absl::StatusOr<std::unique_ptr<Server>> Server::Create(const ServerOptions& options) {
+  std::unique_ptr<Server> server(new Server(options));
+  NABLA_RETURN_IF_ERROR(server->Open());
   return server;
 }
 
 Server::~Server() { Stop(absl::ZeroDuration()); }
 
-absl::Status Server::Listen() {
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  const std::string address = HostPort(options_.host, options_.port);
-  grpc::ServerBuilder builder;
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // else two servers would share a port without a word
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
-  builder.RegisterService(&service_);
-  grpc_server_ = builder.BuildAndStart();
-  if (grpc_server_ == nullptr || port_ == 0) return CannotListen(address, "--port");
-  grpc_server_->GetHealthCheckService()->SetServingStatus(v1::Reasoner::service_full_name(), true);
+absl::Status Server::Open() {
+  const LogSink& log = options_.listener.log;
+  NABLA_ASSIGN_OR_RETURN(authenticator_, Authenticator::Create(options_.auth_tokens_file, log));
+  service_ =
+      std::make_unique<ReasonerService>(ReasonerServiceOptions{.version = NABLA_VERSION,
+                                                               .max_new_tokens_limit = options_.max_new_tokens_limit,
+                                                               .max_rollouts_limit = options_.max_rollouts_limit},
+                                        authenticator_.get(), &metrics_, log);
+  NABLA_RETURN_IF_ERROR(ExposeMetrics());
+  NABLA_ASSIGN_OR_RETURN(listener_, Listener::Create(options_.listener, {service_.get()}));
+  listener_->SetServing(v1::Reasoner::service_full_name(), false);
+  WarnIfOpenToEverybody();
+  watchdog_ = std::make_unique<PeriodicTask>(options_.watchdog_period, [this] {
+    authenticator_->ReloadIfChanged();
+    LookAtEngines();
+  });
   return absl::OkStatus();
 }
 
 absl::Status Server::ExposeMetrics() {
   if (options_.metrics_port < 0) return absl::OkStatus();
-  const std::string address = HostPort(options_.host, options_.metrics_port);
+  const std::string& host = options_.metrics_host.empty() ? options_.listener.host : options_.metrics_host;
+  const std::string address = HostPort(host, options_.metrics_port);
   try {
     exposer_ = std::make_unique<prometheus::Exposer>(address);
   } catch (const std::exception&) {
     return CannotListen(address, "--metrics_port");
   }
   exposer_->RegisterCollectable(metrics_.registry());
-  exposer_->RegisterCollectable(gauges_);
   metrics_port_ = exposer_->GetListeningPorts().front();
   return absl::OkStatus();
+}
+
+void Server::WarnIfOpenToEverybody() const {
+  const ListenerOptions& listener = options_.listener;
+  if (IsLoopback(listener.host)) return;
+  const bool encrypted = !listener.tls.certificate_file.empty();
+  const bool closed = authenticator_->required() || !listener.tls.client_ca_file.empty();
+  if (encrypted && closed) return;
+  listener.log(LogEvent(LogLevel::kWarning, "open_listener")
+                   .Add("host", listener.host)
+                   .Add("message", closed ? "tokens and answers go in the clear; set --tls_certificate and --tls_key"
+                                   : encrypted
+                                       ? "whoever reaches this port may use it; set --auth_tokens or --tls_client_ca"
+                                       : "whoever reaches this port may use it, in the clear; set --tls_certificate, "
+                                         "--tls_key and --auth_tokens"));
+}
+
+void Server::Serve(std::unique_ptr<EnginePool> pool) {
+  EnginePool* const serving = pool.get();
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    if (draining_) return;  // with the pool
+    pool_ = std::move(pool);
+    gauges_ = std::make_shared<PoolGauges>(serving);
+    if (exposer_ != nullptr) exposer_->RegisterCollectable(gauges_);
+    service_->Serve(serving);
+  }
+  LookAtEngines();
+}
+
+void Server::LookAtEngines() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  if (pool_ == nullptr || draining_) return;
+  std::string not_ready = NotReady(pool_->load());
+  if (not_ready == not_ready_) return;
+  not_ready_ = std::move(not_ready);
+  listener_->SetServing(v1::Reasoner::service_full_name(), not_ready_.empty());
+  const LogSink& log = options_.listener.log;
+  if (not_ready_.empty()) {
+    log(LogEvent(LogLevel::kInfo, "ready"));
+  } else {
+    log(LogEvent(LogLevel::kError, "not_ready").Add("message", not_ready_));
+  }
 }
 
 void Server::Drain() { Stop(options_.drain_timeout); }
 
 void Server::Stop(absl::Duration timeout) {
-  const std::lock_guard<std::mutex> lock(stop_mu_);
+  const std::lock_guard<std::mutex> stop_lock(stop_mu_);
   if (stopped_) return;
   stopped_ = true;
   const absl::Time deadline = absl::Now() + timeout;
-  if (grpc_server_ != nullptr) grpc_server_->GetHealthCheckService()->SetServingStatus(false);
-  service_.StartDraining();
-  pool_->Shutdown(deadline);
+  EnginePool* pool = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    draining_ = true;
+    pool = pool_.get();
+    if (listener_ != nullptr) listener_->SetServing(v1::Reasoner::service_full_name(), false);
+  }
+  if (watchdog_ != nullptr) watchdog_->Stop();
+  if (service_ == nullptr) return;
+  service_->StartDraining();
+  if (pool != nullptr) pool->Shutdown(deadline);
   // Every request has its result by now; what is open waits for its reader.
-  const absl::Time flush_deadline = std::max(deadline, absl::Now() + std::min(timeout, kFlushGrace));
-  service_.AwaitIdle(flush_deadline);
-  if (grpc_server_ != nullptr) grpc_server_->Shutdown(std::chrono::system_clock::now());
-  service_.AwaitIdle(absl::InfiniteFuture());
+  service_->AwaitIdle(std::max(deadline, absl::Now() + std::min(timeout, kFlushGrace)));
+  if (listener_ != nullptr) listener_->Shutdown(absl::InfinitePast());
+  service_->AwaitIdle(absl::InfiniteFuture());
   exposer_.reset();
 }
 

@@ -3,14 +3,19 @@
 #include <string>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
 namespace nabla {
 namespace {
 
-constexpr int kRetryDelaySeconds = 1;
+constexpr absl::Duration kRetryDelay = absl::Seconds(1);
+constexpr char kRetryDelayPayload[] = "nabla/retry_delay_ms";  // a decimal number
 
 // "nabla.refinement.iterations" of "nabla.refinement.iterations: must be …"; empty where the message names no field.
 absl::string_view FieldOf(absl::string_view message) {
@@ -22,7 +27,20 @@ absl::string_view FieldOf(absl::string_view message) {
   return message.substr(0, colon);
 }
 
+absl::Duration RetryDelay(const absl::Status& status) {
+  const absl::optional<absl::Cord> payload = status.GetPayload(kRetryDelayPayload);
+  int64_t milliseconds = 0;
+  if (!payload.has_value() || !absl::SimpleAtoi(std::string(*payload), &milliseconds)) return kRetryDelay;
+  return absl::Milliseconds(milliseconds);
+}
+
 }  // namespace
+
+absl::Status WithRetryDelay(absl::Status status, absl::Duration delay) {
+  const int64_t milliseconds = absl::ToInt64Milliseconds(absl::Ceil(delay, absl::Milliseconds(1)));
+  status.SetPayload(kRetryDelayPayload, absl::Cord(absl::StrCat(milliseconds)));
+  return status;
+}
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
@@ -42,7 +60,9 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
     }
   } else if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status)) {
     google::rpc::RetryInfo retry_info;
-    retry_info.mutable_retry_delay()->set_seconds(kRetryDelaySeconds);
+    absl::Duration rest;
+    retry_info.mutable_retry_delay()->set_seconds(absl::IDivDuration(RetryDelay(status), absl::Seconds(1), &rest));
+    retry_info.mutable_retry_delay()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
     rich.add_details()->PackFrom(retry_info);
   }
   if (rich.details_size() == 0) return grpc::Status(code, message);

@@ -8,8 +8,11 @@ namespace {
 constexpr char kUsage[] =
     "nabla COMMAND [flags]: client of a Nabla server.\n\n"
     "  nabla reason \"question\"          ask, and watch the answer being revised\n"
+    "  nabla chat                       ask in turns, each with what was said before\n"
     "  nabla info                       models, limits and load of the server\n"
-    "  nabla eval --data=FILE.jsonl     compare strategies on questions with known answers\n\n"
+    "  nabla health                     whether the server takes requests; for probes\n"
+    "  nabla eval --data=FILE.jsonl     compare strategies on questions with known answers\n"
+    "  nabla bench                      put load on the server and measure it\n\n"
     "nabla COMMAND --help lists the flags of a command.\n";
 
 }  // namespace
@@ -22,15 +25,18 @@ int RunCommand(const std::vector<std::string>& arguments, Console* console) {
   const std::string& command = arguments.front();
   const std::vector<std::string> rest(arguments.begin() + 1, arguments.end());
   if (command == "reason") return RunReason(rest, console);
+  if (command == "chat") return RunChat(rest, console);
   if (command == "info") return RunInfo(rest, console);
+  if (command == "health") return RunHealth(rest, console);
   if (command == "eval") return RunEval(rest, console);
+  if (command == "bench") return RunBench(rest, console);
   if (command == "help" || command == "--help" || command == "-h") {
     *console->out << kUsage;
     return kExitOk;
   }
-  return UsageError(
-      absl::InvalidArgumentError(absl::StrCat("unknown command \"", command, "\"; expected reason, info or eval")),
-      console);
+  return UsageError(absl::InvalidArgumentError(absl::StrCat("unknown command \"", command,
+                                                            "\"; expected reason, chat, info, health, eval or bench")),
+                    console);
 }
 
 int UsageError(const absl::Status& status, Console* console) {

@@ -8,6 +8,7 @@
 #ifndef NABLA_CLIENT_CLI_COMMAND_H_
 #define NABLA_CLIENT_CLI_COMMAND_H_
 
+#include <functional>
 #include <istream>
 #include <ostream>
 #include <string>
@@ -26,6 +27,11 @@ constexpr int kExitInterrupted = 130;
 
 constexpr char kDefaultServer[] = "127.0.0.1:50051";
 
+// Of --strategy, where it may be left out.
+constexpr char kStrategyHelp[] =
+    "greedy, sample or nabla (default: nabla if one of its flags is given or the server has a reward model, else "
+    "greedy).";
+
 // The world as a command sees it. Nothing is owned.
 struct Console {
   std::istream* in = nullptr;
@@ -35,14 +41,18 @@ struct Console {
   bool error_is_terminal = false;
   TerminalOptions terminal;        // of `out`
   CancelHandle* cancel = nullptr;  // fired by Ctrl-C
+  std::function<void()> rearm;     // makes the next Ctrl-C fire `cancel` again; may be empty
 };
 
 // `arguments` without the program's name.
 int RunCommand(const std::vector<std::string>& arguments, Console* console);
 
 int RunReason(const std::vector<std::string>& arguments, Console* console);
+int RunChat(const std::vector<std::string>& arguments, Console* console);
 int RunInfo(const std::vector<std::string>& arguments, Console* console);
+int RunHealth(const std::vector<std::string>& arguments, Console* console);
 int RunEval(const std::vector<std::string>& arguments, Console* console);
+int RunBench(const std::vector<std::string>& arguments, Console* console);
 
 // Print the error as "nabla: …" with the fix and return the exit code.
 int UsageError(const absl::Status& status, Console* console);

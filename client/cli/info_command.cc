@@ -26,9 +26,26 @@ std::string FormatInfo(const v1::GetInfoResponse& info) {
   absl::StrAppendFormat(&text, "%-13s %s\n", "strategies", absl::StrJoin(info.strategies(), ", "));
   absl::StrAppendFormat(&text, "%-13s %u new tokens, %u rollouts a request\n", "limits", info.max_new_tokens_limit(),
                         info.max_rollouts_limit());
-  absl::StrAppendFormat(&text, "%-13s %u workers, %u running, %u waiting\n", "load", info.workers(), info.running(),
-                        info.waiting());
+  for (const v1::EngineInfo& engine : info.engines()) {
+    absl::StrAppendFormat(&text, "%-13s %s: %s, %u running, %.0f%% of the key/value memory in use\n", "engine",
+                          engine.device(), engine.healthy() ? "up" : "lost", engine.running(),
+                          100 * engine.kv_cache_usage_ratio());
+  }
+  absl::StrAppendFormat(&text, "%-13s %u running, %u waiting, %u can run at once\n", "load", info.running(),
+                        info.waiting(), info.workers());
   return text;
+}
+
+// Asks again while nothing listens there, or what listens is not ready, for up to `wait`.
+absl::StatusOr<v1::GetInfoResponse> GetInfo(ReasonerClient* client, absl::Duration timeout, absl::Duration wait,
+                                            CancelHandle* cancel) {
+  constexpr absl::Duration kPause = absl::Milliseconds(100);
+  const absl::Time give_up = absl::Now() + wait;
+  while (true) {
+    absl::StatusOr<v1::GetInfoResponse> info = client->GetInfo({.deadline = absl::Now() + timeout, .cancel = cancel});
+    if (!absl::IsUnavailable(info.status()) || absl::Now() + kPause > give_up) return info;
+    absl::SleepFor(kPause);
+  }
 }
 
 }  // namespace
@@ -36,9 +53,11 @@ std::string FormatInfo(const v1::GetInfoResponse& info) {
 int RunInfo(const std::vector<std::string>& arguments, Console* console) {
   std::string server = kDefaultServer;
   absl::Duration timeout = absl::Seconds(10);
+  absl::Duration wait = absl::ZeroDuration();
   FlagSet flags("nabla info", "prints models, limits and load of a server.", "");
   flags.Add("server", &server, absl::StrCat("HOST:PORT of the server (default ", kDefaultServer, ")."));
-  flags.Add("timeout", &timeout, "Give up after this long (default 10s).");
+  flags.Add("timeout", &timeout, "Give up on an answer after this long (default 10s).");
+  flags.Add("wait", &wait, "Ask again for this long until the server is up and ready, for example 30s (default 0s).");
   const absl::StatusOr<std::vector<std::string>> positional = flags.Parse(arguments);
   if (!positional.ok()) return UsageError(positional.status(), console);
   if (flags.help_requested()) {
@@ -51,8 +70,7 @@ int RunInfo(const std::vector<std::string>& arguments, Console* console) {
   }
   absl::StatusOr<std::unique_ptr<ReasonerClient>> client = ReasonerClient::Create(server);
   if (!client.ok()) return UsageError(client.status(), console);
-  const absl::StatusOr<v1::GetInfoResponse> info =
-      (*client)->GetInfo({.deadline = absl::Now() + timeout, .cancel = console->cancel});
+  const absl::StatusOr<v1::GetInfoResponse> info = GetInfo(client->get(), timeout, wait, console->cancel);
   if (!info.ok()) return CallError(info.status(), server, console);
   *console->out << FormatInfo(*info) << std::flush;
   return kExitOk;

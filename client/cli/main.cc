@@ -22,18 +22,20 @@ void OnInterrupt(int /*signal*/) {
   static_cast<void>(!write(signal_pipe[1], &byte, 1));
 }
 
-// Turns the first Ctrl-C into a cancellation; the second ends the process.
-void CancelOnInterrupt(nabla::CancelHandle* cancel) {
-  if (pipe(signal_pipe) != 0) return;
+// Turns the next Ctrl-C into a cancellation; the one behind it ends the process.
+void ArmInterrupt() {
   struct sigaction action = {};
   action.sa_handler = OnInterrupt;
   action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
   sigaction(SIGINT, &action, nullptr);
+}
+
+void CancelOnInterrupt(nabla::CancelHandle* cancel) {
+  if (pipe(signal_pipe) != 0) return;
+  ArmInterrupt();
   std::thread([cancel] {
     char byte = 0;
-    while (read(signal_pipe[0], &byte, 1) < 0 && errno == EINTR) {
-    }
-    cancel->Cancel();
+    while (read(signal_pipe[0], &byte, 1) == 1 || errno == EINTR) cancel->Cancel();
   }).detach();
 }
 
@@ -67,6 +69,7 @@ int main(int argc, char** argv) {
                          .in_is_terminal = isatty(STDIN_FILENO) == 1,
                          .error_is_terminal = isatty(STDERR_FILENO) == 1,
                          .terminal = StdoutTerminal(),
-                         .cancel = &cancel};
+                         .cancel = &cancel,
+                         .rearm = ArmInterrupt};
   return nabla::RunCommand(std::vector<std::string>(argv + 1, argv + argc), &console);
 }

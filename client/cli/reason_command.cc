@@ -28,9 +28,7 @@ struct ReasonFlags {
 
 void AddFlags(ReasonFlags* values, FlagSet* flags) {
   flags->Add("server", &values->server, absl::StrCat("HOST:PORT of the server (default ", kDefaultServer, ")."));
-  flags->Add("strategy", &values->strategy,
-             "greedy, sample or nabla (default: nabla if one of its flags is given or the server has a reward model, "
-             "else greedy).");
+  flags->Add("strategy", &values->strategy, kStrategyHelp);
   flags->Add("timeout", &values->timeout, "Give up after this long (default: never).");
   flags->Add("json", &values->json, "Print the events, one JSON object a line.");
   values->request.AddTo(flags);
@@ -54,9 +52,7 @@ absl::StatusOr<std::string> ReadQuestion(const std::vector<std::string>& positio
 
 absl::StatusOr<v1::ReasonRequest> BuildRequest(const ReasonFlags& values, const FlagSet& flags,
                                                const std::vector<std::string>& positional, Console* console) {
-  const bool implied = values.strategy.empty() && RequestFlags::GivesNablaOptions(flags);
-  const std::string strategy = implied ? "nabla" : values.strategy;
-  NABLA_RETURN_IF_ERROR(RequestFlags::CheckUsed(flags, {strategy}));
+  NABLA_ASSIGN_OR_RETURN(const std::string strategy, RequestFlags::Strategy(flags, values.strategy));
   NABLA_ASSIGN_OR_RETURN(const std::string question, ReadQuestion(positional, console));
   if (!IsValidUtf8(question))
     return absl::InvalidArgumentError("the question is not valid UTF-8; convert it, for example with iconv");

@@ -11,9 +11,10 @@ namespace nabla {
 namespace {
 
 const char* const kSamplingFlags[] = {"temperature", "top_k", "top_p"};
-const char* const kNablaFlags[] = {"max_rollouts",   "iterations",        "learning_rate",     "parameter",
-                                   "update_postfix", "likelihood_weight", "reward_weight",     "max_confidence",
-                                   "min_entropy",    "min_gradient_norm", "rejection_sampling"};
+const char* const kNablaFlags[] = {"max_rollouts",      "iterations",         "learning_rate",
+                                   "parameter",         "update_postfix",     "likelihood_weight",
+                                   "reward_weight",     "max_confidence",     "min_entropy",
+                                   "min_gradient_norm", "rejection_sampling", "continue_without_reward"};
 
 }  // namespace
 
@@ -24,6 +25,7 @@ void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add("seed", &seed_, "Seed; the server draws one if left out.");
   flags->Add("max_model_calls", &max_model_calls_,
              "Budget in model calls: 1 a token, 4 a gradient step, 2 an acceptance test.");
+  flags->Add("priority", &priority_, "Place in the queue: low, normal or high (default normal).");
   flags->Add("temperature", &temperature_, "0 takes the most likely token (default: sample 0.7, nabla's rollouts 0).");
   flags->Add("top_k", &top_k_, "Draw from the k most likely tokens; 0 keeps all (default 0).");
   flags->Add("top_p", &top_p_, "Draw from the fewest tokens that hold this probability (default 1).");
@@ -41,19 +43,27 @@ void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add("min_gradient_norm", &min_gradient_norm_, "nabla: refine where the gradient's norm is at least this.");
   flags->Add("rejection_sampling", &rejection_sampling_,
              "nabla: keep only revisions that raise the reward (default true).");
+  flags->Add("continue_without_reward", &continue_without_reward_,
+             "nabla: should the reward model be lost, take the answer as it stands instead of failing.");
 }
 
 absl::StatusOr<v1::ReasonRequest> RequestFlags::Request(const std::string& strategy,
                                                         const std::string& question) const {
+  v1::Message user;
+  user.set_role("user");
+  user.set_content(question);
+  return Request(strategy, std::vector<v1::Message>{user});
+}
+
+absl::StatusOr<v1::ReasonRequest> RequestFlags::Request(const std::string& strategy,
+                                                        const std::vector<v1::Message>& messages) const {
   v1::ReasonRequest request;
   if (!system_.empty()) {
     v1::Message* system = request.add_messages();
     system->set_role("system");
     system->set_content(system_);
   }
-  v1::Message* user = request.add_messages();
-  user->set_role("user");
-  user->set_content(question);
+  for (const v1::Message& message : messages) *request.add_messages() = message;
   if (strategy == "greedy") {
     request.mutable_greedy();
   } else if (strategy == "sample") {
@@ -69,12 +79,27 @@ absl::StatusOr<v1::ReasonRequest> RequestFlags::Request(const std::string& strat
   if (seed_.has_value()) request.set_seed(*seed_);
   if (max_model_calls_.has_value()) request.set_max_model_calls(*max_model_calls_);
   for (const std::string& stop : stop_) request.add_stop(stop);
+  if (priority_ == "low") {
+    request.set_priority(v1::PRIORITY_LOW);
+  } else if (priority_ == "normal") {
+    request.set_priority(v1::PRIORITY_NORMAL);
+  } else if (priority_ == "high") {
+    request.set_priority(v1::PRIORITY_HIGH);
+  } else if (!priority_.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("--priority: must be low, normal or high, got \"", priority_, "\""));
+  }
   return request;
 }
 
 bool RequestFlags::GivesNablaOptions(const FlagSet& flags) {
   return std::any_of(std::begin(kNablaFlags), std::end(kNablaFlags),
                      [&](const char* flag) { return flags.WasGiven(flag); });
+}
+
+absl::StatusOr<std::string> RequestFlags::Strategy(const FlagSet& flags, const std::string& given) {
+  const std::string strategy = given.empty() && GivesNablaOptions(flags) ? "nabla" : given;
+  NABLA_RETURN_IF_ERROR(CheckUsed(flags, {strategy}));
+  return strategy;
 }
 
 absl::Status RequestFlags::CheckUsed(const FlagSet& flags, const std::vector<std::string>& strategies) {
@@ -107,6 +132,7 @@ absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {
   if (min_entropy_.has_value()) options->mutable_selectors()->set_min_entropy(*min_entropy_);
   if (min_gradient_norm_.has_value()) options->mutable_selectors()->set_min_gradient_norm(*min_gradient_norm_);
   if (rejection_sampling_.has_value()) options->set_rejection_sampling(*rejection_sampling_);
+  if (continue_without_reward_.has_value()) options->set_continue_without_reward(*continue_without_reward_);
   if (max_rollouts_.has_value()) options->set_max_rollouts(*max_rollouts_);
   v1::Refinement* refinement = options->mutable_refinement();
   if (parameter_ == "logits") {

@@ -1,4 +1,4 @@
-// The flags that describe a request, shared by `nabla reason` and `nabla eval`, and the message they make.
+// The flags that describe a request, shared by the commands that ask, and the message they make.
 //
 //   RequestFlags request_flags;
 //   request_flags.AddTo(&flags);
@@ -26,6 +26,14 @@ class RequestFlags {
   // INVALID_ARGUMENT if `strategy` (empty: left to the server) is unknown.
   absl::StatusOr<v1::ReasonRequest> Request(const std::string& strategy, const std::string& question) const;
 
+  // The same behind a conversation: `messages`, the last one the user's, follow the system message.
+  absl::StatusOr<v1::ReasonRequest> Request(const std::string& strategy,
+                                            const std::vector<v1::Message>& messages) const;
+
+  // `given` (empty: not given), or "nabla" where a flag that only nabla looks at implies it. INVALID_ARGUMENT naming a
+  // flag of `flags` that it does not look at.
+  static absl::StatusOr<std::string> Strategy(const FlagSet& flags, const std::string& given);
+
   // Whether a flag was given that only the strategy nabla looks at.
   static bool GivesNablaOptions(const FlagSet& flags);
 
@@ -42,6 +50,7 @@ class RequestFlags {
   std::optional<uint64_t> max_model_calls_;
   std::vector<std::string> stop_;
   std::string system_;
+  std::string priority_;
   std::optional<double> temperature_;
   std::optional<uint32_t> top_k_;
   std::optional<double> top_p_;
@@ -56,6 +65,7 @@ class RequestFlags {
   std::optional<double> min_entropy_;
   std::optional<double> min_gradient_norm_;
   std::optional<bool> rejection_sampling_;
+  std::optional<bool> continue_without_reward_;
 };
 
 }  // namespace nabla

@@ -10,7 +10,7 @@
 #include <random>
 
 #include "absl/types/span.h"
-#include "engine/strategy/request.h"
+#include "engine/base/request.h"
 
 namespace nabla {
 

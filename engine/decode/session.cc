@@ -1,36 +1,79 @@
 #include "engine/decode/session.h"
 
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/decode/session_state.h"
+#include "engine/kernels/elementwise.h"
 #include "engine/model/device.h"
 
 namespace nabla {
 namespace {
 
-constexpr int64_t kPrefillChunk = 512;  // tokens a forward pass, so that a stop is seen in between
 constexpr absl::Duration kDraftInterval = absl::Milliseconds(15);  // drafts are whole tails: no eye needs more of them
 
-PositionStats StatsOf(const torch::Tensor& logits) {
-  const auto [largest, index] = logits.max(-1);
-  const torch::Tensor log_probs = torch::log_softmax(logits, -1);
-  const torch::Tensor packed = torch::stack({index.to(torch::kFloat64), log_probs.max().exp().to(torch::kFloat64),
-                                             -(log_probs.exp() * log_probs).nan_to_num(0.0).sum().to(torch::kFloat64)})
-                                   .cpu();
-  const double* values = packed.data_ptr<double>();
-  return {.argmax = static_cast<int32_t>(values[0]), .confidence = values[1], .entropy = values[2]};
+// Puts rows into `to` from row `begin` on.
+void CopyRows(const torch::Tensor& rows, const torch::Tensor& to, int64_t begin) {
+  if (to.is_cpu() && rows.is_contiguous()) {  // many times a step: torch's own copy costs more than the copying
+    const size_t row_bytes = static_cast<size_t>(to.size(1) * to.element_size());
+    std::memcpy(static_cast<char*>(to.data_ptr()) + begin * row_bytes, rows.data_ptr(), rows.size(0) * row_bytes);
+  } else {
+    to.narrow(0, begin, rows.size(0)).copy_(rows);
+  }
 }
 
 }  // namespace
 
+// Runs what the cache lacks of prompt and response, then appends tokens until the response is finished.
+class Session::RolloutJob : public SequenceJob {
+ public:
+  RolloutJob(Session* session, const SamplingOptions& sampling, Stream stream)
+      : SequenceJob(&session->state_->cache, session->state_->stop),
+        session_(*session),
+        sampling_(sampling),
+        stream_(stream) {}
+
+  absl::Span<const int32_t> pending() const override {
+    const SessionState& s = *session_.state_;
+    const int64_t held = s.cache.length(), prompt = s.prompt_tokens();
+    if (held < prompt) return absl::MakeConstSpan(s.options.prompt_ids).subspan(held);
+    return absl::MakeConstSpan(s.response).subspan(held - prompt);
+  }
+  bool decodes() const override { return true; }
+
+  void OnHidden(const torch::Tensor& hidden) override {
+    SessionState& s = *session_.state_;
+    ++s.usage->language_model.forward_passes;
+    s.usage->language_model.forward_tokens += hidden.size(0);
+    // The state behind token p predicts token p + 1; those inside the prompt predict nothing that is asked for.
+    const int64_t end = s.cache.length() + 1 - s.prompt_tokens();
+    if (end <= 0) return;
+    const int64_t count = std::min(end, hidden.size(0));
+    CopyRows(hidden.narrow(0, hidden.size(0) - count, count), s.hidden, end - count);
+    if (end <= hidden.size(0)) s.cache.Publish(s.options.prompt_ids);
+  }
+
+  void OnLogits(absl::Span<const float> logits) override {
+    session_.Append(logits, sampling_, stream_);
+    done = session_.Finished();
+  }
+
+ private:
+  Session& session_;
+  const SamplingOptions& sampling_;
+  const Stream stream_;
+};
+
 Session::Session(std::unique_ptr<SessionState> state) : state_(std::move(state)) {}
 Session::~Session() = default;
 
-absl::StatusOr<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Model> model, Options options,
-                                                         const StopToken* stop, EventSink* sink, Usage* usage) {
+absl::StatusOr<std::unique_ptr<Session>> Session::Create(ModelRunner* runner, Options options, const StopToken* stop,
+                                                         EventSink* sink, Usage* usage) {
+  const Model* model = runner->model().get();
   const int64_t prompt = static_cast<int64_t>(options.prompt_ids.size());
   if (prompt == 0) return absl::InvalidArgumentError("messages: the prompt has no tokens; say something");
   const int64_t room = model->max_length() - prompt;
@@ -47,100 +90,81 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const M
   }
   options.max_new_tokens = static_cast<int>(std::min<int64_t>(options.max_new_tokens, room));
   return GuardTorch([&]() -> absl::StatusOr<std::unique_ptr<Session>> {
-    const int64_t capacity = prompt + options.max_new_tokens;
-    auto state = std::make_unique<SessionState>(std::move(model), std::move(options), capacity);
+    auto state = std::make_unique<SessionState>(runner, std::move(options));
     state->stop = stop;
     state->sink = sink;
     state->usage = usage;
     state->started = absl::Now();
     usage->prompt_tokens = static_cast<int>(prompt);
-    for (int64_t begin = 0; begin < prompt; begin += kPrefillChunk) {
-      NABLA_RETURN_IF_ERROR(stop->Check());
-      const int64_t count = std::min(kPrefillChunk, prompt - begin);
-      const absl::Span<const int32_t> ids(state->options.prompt_ids.data() + begin, count);
-      const torch::InferenceMode inference;
-      const torch::Tensor hidden = state->model->body().Extend(state->model->body().Embed(ids), state->cache);
-      state->hidden[0].copy_(hidden[count - 1]);
-      ++usage->language_model.forward_passes;
-      usage->language_model.forward_tokens += count;
-    }
     return std::unique_ptr<Session>(new Session(std::move(state)));
   });
 }
 
 absl::Status Session::RollOut(const SamplingOptions& sampling, Stream stream) {
   ++state_->usage->rollouts;
-  return GuardTorch([&] { return Decode(sampling, stream); });
+  if (state_->cache.length() == 0) state_->cache.StartFrom(state_->options.prompt_ids);
+  return Decode(sampling, stream);
 }
 
 absl::Status Session::Decode(const SamplingOptions& sampling, Stream stream) {
-  const torch::InferenceMode inference;
-  SessionState& s = *state_;
-  while (!Finished()) {
-    NABLA_RETURN_IF_ERROR(s.stop->Check());
-    const int64_t position = static_cast<int64_t>(s.response.size());
-    if (s.cache.length() < s.prompt_tokens() + position) {
-      const torch::Tensor hidden =
-          s.model->body().Extend(s.model->body().Embed({s.response.data() + position - 1, 1}), s.cache);
-      s.hidden[position].copy_(hidden[0]);
-      ++s.usage->language_model.forward_passes;
-      ++s.usage->language_model.forward_tokens;
-    }
-    const torch::Tensor logits = s.model->Head(s.hidden.narrow(0, position, 1))[0];
-    const PositionStats stats = StatsOf(logits);
-    int32_t token = stats.argmax;
-    if (sampling.temperature > 0) {
-      const torch::Tensor row = logits.cpu();
-      token = SampleToken({row.data_ptr<float>(), static_cast<size_t>(row.numel())}, sampling, s.random);
-    }
-    s.response.push_back(token);
-    s.stats.push_back(stats);
-    s.stopped = EndsWithStopSequence();
-    ++s.usage->decoded_tokens;
-    ++s.usage->model_calls;
-    if (stream == Stream::kCommit) {
-      Commit(1);
-    } else if (position == 0 || absl::Now() - s.last_draft >= kDraftInterval) {
-      EmitDraft();
-    }
+  if (!Finished()) {
+    RolloutJob job(this, sampling, stream);
+    NABLA_RETURN_IF_ERROR(state_->runner->Run(job));
   }
   if (stream == Stream::kDraft) EmitDraft();
   return absl::OkStatus();
 }
 
+// On the execution thread, while this session's worker waits.
+void Session::Append(absl::Span<const float> logits, const SamplingOptions& sampling, Stream stream) {
+  SessionState& s = *state_;
+  const kernels::RowStats stats = kernels::StatsOf(logits.data(), static_cast<int64_t>(logits.size()));
+  const int32_t token = sampling.temperature > 0 ? SampleToken(logits, sampling, s.random) : stats.argmax;
+  s.response.push_back(token);
+  s.stats.push_back({.argmax = stats.argmax, .confidence = stats.confidence, .entropy = stats.entropy});
+  s.stopped = EndsWithStopSequence();
+  ++s.usage->decoded_tokens;
+  ++s.usage->model_calls;
+  if (stream == Stream::kCommit) {
+    Commit(1);
+  } else if (s.response.size() == 1 || absl::Now() - s.last_draft >= kDraftInterval) {
+    EmitDraft();
+  }
+}
+
 absl::Status Session::Propose(int32_t token, const SamplingOptions& sampling) {
   SessionState& s = *state_;
-  return GuardTorch([&]() -> absl::Status {
-    const torch::InferenceMode inference;
+  NABLA_RETURN_IF_ERROR(GuardTorch([&] {
     const int64_t position = s.committed, rows = static_cast<int64_t>(s.response.size());
-    SessionState::SetAside aside{.response = s.response, .stats = s.stats, .stopped = s.stopped};
-    aside.cache_tail = s.cache.CopyTail(s.prompt_tokens() + position);
-    aside.hidden_begin = position + 1;
-    aside.hidden_tail = s.hidden.narrow(0, position + 1, rows - position - 1).clone();
-    s.aside = std::move(aside);
-
-    s.cache.Truncate(s.prompt_tokens() + position);
+    KvCache prefix = s.cache.Fork(s.prompt_tokens() + position);
+    s.aside.emplace(
+        SessionState::SetAside{.response = s.response,
+                               .stats = s.stats,
+                               .stopped = s.stopped,
+                               .cache = std::exchange(s.cache, std::move(prefix)),
+                               .hidden_begin = position + 1,
+                               .hidden_tail = s.hidden.narrow(0, position + 1, rows - position - 1).clone()});
     s.response.resize(position);
     s.response.push_back(token);
     s.stats.resize(position + 1);  // the position's own statistics are those of the same hidden state
     s.stopped = EndsWithStopSequence();
     ++s.usage->rollouts;
-    return Decode(sampling, Stream::kDraft);
-  });
+    return absl::OkStatus();
+  }));
+  return Decode(sampling, Stream::kDraft);
 }
 
 void Session::Accept() { state_->aside.reset(); }
 
 void Session::Reject() {
   SessionState& s = *state_;
-  const torch::InferenceMode inference;
   SessionState::SetAside aside = *std::move(s.aside);
   s.aside.reset();
   s.response = std::move(aside.response);
   s.stats = std::move(aside.stats);
   s.stopped = aside.stopped;
-  s.cache.RestoreTail(aside.cache_tail);
-  s.hidden.narrow(0, aside.hidden_begin, aside.hidden_tail.size(0)).copy_(aside.hidden_tail);
+  s.cache = std::move(aside.cache);
+  CopyRows(aside.hidden_tail, s.hidden, aside.hidden_begin);
   EmitDraft();
 }
 

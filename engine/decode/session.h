@@ -1,14 +1,15 @@
 // One request's text in the making: prompt, committed tokens, and the current rollout's tail ahead of them.
 //
-//   NABLA_ASSIGN_OR_RETURN(auto session, Session::Create(model, options, &stop, &sink, &usage));
+//   NABLA_ASSIGN_OR_RETURN(auto session, Session::Create(&runner, options, &stop, &sink, &usage));
 //   NABLA_RETURN_IF_ERROR(session->RollOut({.temperature = 0}, Session::Stream::kDraft));
 //   session->Commit(3);                                        // the first three ahead tokens are final
 //   NABLA_RETURN_IF_ERROR(session->Propose(token, sampling));  // another token there, a fresh rollout behind it
 //   better ? session->Accept() : session->Reject();
 //
 // Plain C++ to its users; keys, values and hidden states are inside (session_state() for refine/). Not thread-safe: one
-// worker runs it. RollOut and Propose look at the stop token before every decode step. Positions count response tokens
-// from 0.
+// worker runs it. RollOut and Propose block while the engine's execution thread decodes, beside what other requests
+// decode; it then calls the sink, and looks at the stop token before every step. Positions count response tokens from
+// 0.
 #ifndef NABLA_ENGINE_DECODE_SESSION_H_
 #define NABLA_ENGINE_DECODE_SESSION_H_
 
@@ -20,13 +21,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "engine/base/event.h"
+#include "engine/base/request.h"
 #include "engine/base/stop_token.h"
-#include "engine/strategy/event.h"
-#include "engine/strategy/request.h"
 
 namespace nabla {
 
-class Model;
+class ModelRunner;
 struct SessionState;
 
 // What the logits of a position said when it was decoded (untempered).
@@ -46,13 +47,14 @@ class Session {
   };
   enum class Stream { kCommit, kDraft };  // decoded tokens are final at once, or a tail that may still change
 
-  // Runs the prompt through the model. `stop`, `sink` and `usage` must outlive the session. OUT_OF_RANGE where the
-  // prompt leaves no room for a token; max_new_tokens is cut to the room there is.
-  static absl::StatusOr<std::unique_ptr<Session>> Create(std::shared_ptr<const Model> model, Options options,
-                                                         const StopToken* stop, EventSink* sink, Usage* usage);
+  // All of `runner`, `stop`, `sink` and `usage` must outlive the session. OUT_OF_RANGE where the prompt leaves no room
+  // for a token; max_new_tokens is cut to the room there is.
+  static absl::StatusOr<std::unique_ptr<Session>> Create(ModelRunner* runner, Options options, const StopToken* stop,
+                                                         EventSink* sink, Usage* usage);
   ~Session();
 
-  // Decodes from the end of the response to EOS, a stop sequence or max_new_tokens.
+  // Decodes from the end of the response to EOS, a stop sequence or max_new_tokens; the prompt first, as far as nobody
+  // has run one that begins alike.
   absl::Status RollOut(const SamplingOptions& sampling, Stream stream);
 
   // Replaces the first ahead token by `token` and rolls out behind it; the current rollout is set aside until Accept or
@@ -83,8 +85,11 @@ class Session {
   EventSink& sink() const;
 
  private:
+  class RolloutJob;
+
   explicit Session(std::unique_ptr<SessionState> state);
   absl::Status Decode(const SamplingOptions& sampling, Stream stream);
+  void Append(absl::Span<const float> logits, const SamplingOptions& sampling, Stream stream);
   bool Finished() const;
   bool EndsWithStopSequence() const;
   void EmitDraft();

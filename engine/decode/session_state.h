@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/decode/model_runner.h"
 #include "engine/decode/sampler.h"
 #include "engine/decode/session.h"
 #include "engine/model/kv_cache.h"
@@ -23,23 +24,25 @@ struct SessionState {
     std::vector<int32_t> response;
     std::vector<PositionStats> stats;
     bool stopped = false;
-    KvCache::Tail cache_tail;
+    KvCache cache;
     int64_t hidden_begin = 0;
     torch::Tensor hidden_tail;
   };
 
-  SessionState(std::shared_ptr<const Model> language_model, Session::Options session_options, int64_t capacity)
-      : model(std::move(language_model)),
+  SessionState(ModelRunner* model_runner, Session::Options session_options)
+      : runner(model_runner),
+        model(runner->model()),
         options(std::move(session_options)),
         random(options.seed),
-        cache(model->config(), capacity, model->dtype(), model->device()),
+        cache(runner->kv_pool()),
         hidden(torch::empty({options.max_new_tokens + 1, model->config().hidden_size},
                             torch::TensorOptions(model->dtype()).device(model->device()))),
         detokenizer(model->shared_tokenizer(), /*skip_special_tokens=*/true) {}
 
   int64_t prompt_tokens() const { return static_cast<int64_t>(options.prompt_ids.size()); }
 
-  std::shared_ptr<const Model> model;
+  ModelRunner* const runner;
+  const std::shared_ptr<const Model> model;
   Session::Options options;
   const StopToken* stop = nullptr;
   EventSink* sink = nullptr;

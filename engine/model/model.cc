@@ -5,7 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/model/cpu_extend.h"
 #include "engine/model/device.h"
+#include "engine/model/vocabulary_projection.h"
 
 namespace nabla {
 namespace {
@@ -22,7 +24,9 @@ int64_t CountParameters(const ModelConfig& config) {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& folder, const std::string& dtype_name,
-                                                         const std::string& device_name, int64_t max_length) {
+                                                         const std::string& device_name, int64_t max_length,
+                                                         std::shared_ptr<ThreadTeam> team) {
+  if (team == nullptr) team = std::make_shared<ThreadTeam>(1);
   return GuardTorch([&]() -> absl::StatusOr<std::shared_ptr<const Model>> {
     NABLA_ASSIGN_OR_RETURN(ModelConfig config, ModelConfig::Load(folder));
     NABLA_ASSIGN_OR_RETURN(const torch::Device device, ParseDevice(device_name));
@@ -35,9 +39,9 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& fold
     NABLA_ASSIGN_OR_RETURN(ModelText text, LoadModelText(folder));
     NABLA_ASSIGN_OR_RETURN(auto files, OpenModelWeights(folder));
     const Weights weights(folder, std::move(files), dtype, device);
-    NABLA_ASSIGN_OR_RETURN(Transformer body, Transformer::Load(config, weights, max_length, dtype, device));
+    NABLA_ASSIGN_OR_RETURN(Transformer body, Transformer::Load(config, weights, max_length, dtype, device, team));
 
-    std::shared_ptr<Model> model(new Model(config, std::move(text), std::move(body), dtype, device));
+    std::shared_ptr<Model> model(new Model(config, std::move(text), team, std::move(body), dtype, device));
     if (config.sequence_classifier) {
       NABLA_ASSIGN_OR_RETURN(model->head_.weight, weights.Get("score.weight", {1, config.hidden_size}));
     } else {
@@ -57,13 +61,27 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& fold
   });
 }
 
+ModelInfo Model::info() const {
+  return {.name = name_,
+          .architecture = config_.architecture,
+          .dtype = DtypeName(dtype_),
+          .device = device_.str(),
+          .parameters = parameters_,
+          .vocabulary_size = static_cast<int>(config_.vocabulary_size),
+          .max_length = static_cast<int>(max_length_)};
+}
+
 bool Model::IsEndOfSequence(int32_t token) const {
   return std::find(config_.eos_token_ids.begin(), config_.eos_token_ids.end(), token) != config_.eos_token_ids.end();
 }
 
+torch::Tensor Model::Head(const torch::Tensor& hidden) const {
+  return device_.is_cpu() ? LinearOnCpu(head_, hidden, *team_) : head_(hidden).to(torch::kFloat32);
+}
+
 torch::Tensor Model::ProjectToVocabulary(const torch::Tensor& input_gradient) const {
   const int64_t tokens = std::min<int64_t>(config_.vocabulary_size, tokenizer().vocabulary_size());
-  return at::linear(input_gradient.to(device_, dtype_), body_.embedding().narrow(0, 0, tokens)).to(torch::kFloat32);
+  return nabla::ProjectToVocabulary(input_gradient, body_.embedding().narrow(0, 0, tokens));
 }
 
 }  // namespace nabla

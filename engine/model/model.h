@@ -15,6 +15,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "engine/base/model_info.h"
 #include "engine/model/model_config.h"
 #include "engine/model/model_folder.h"
 #include "engine/model/transformer.h"
@@ -25,8 +26,10 @@ class Model {
  public:
   // `dtype` and `device` as ParseDtype and ParseDevice take them; `max_length` 0: the model's own limit, at most
   // kDefaultMaxLength.
+  // On a CPU, inference is divided among `team`; null: the calling thread alone.
   static absl::StatusOr<std::shared_ptr<const Model>> Load(const std::string& folder, const std::string& dtype,
-                                                           const std::string& device, int64_t max_length);
+                                                           const std::string& device, int64_t max_length,
+                                                           std::shared_ptr<ThreadTeam> team = nullptr);
   static constexpr int64_t kDefaultMaxLength = 8192;
 
   const ModelConfig& config() const { return config_; }
@@ -42,19 +45,28 @@ class Model {
   // Tokens that can be produced: known to the tokenizer and to the model.
   int64_t vocabulary_size() const { return head_.weight.size(0); }
   bool IsEndOfSequence(int32_t token) const;
+  ModelInfo info() const;
 
   // Head products in the model's type, returned in float32: [n, H] → [n, V] (language model) or [n, 1] (classifier).
-  torch::Tensor Head(const torch::Tensor& hidden) const { return head_(hidden).to(torch::kFloat32); }
+  // On a CPU a row's products do not depend on the other rows. Without autograd.
+  torch::Tensor Head(const torch::Tensor& hidden) const;
   const torch::Tensor& head_weight() const { return head_.weight; }  // [V or 1, H]
   // Products of gradients at the input embeddings [n, H] with the embeddings of the producible tokens: float32 [n, V].
   torch::Tensor ProjectToVocabulary(const torch::Tensor& input_gradient) const;
 
  private:
-  Model(ModelConfig config, ModelText text, Transformer body, torch::ScalarType dtype, torch::Device device)
-      : config_(std::move(config)), text_(std::move(text)), body_(std::move(body)), dtype_(dtype), device_(device) {}
+  Model(ModelConfig config, ModelText text, std::shared_ptr<ThreadTeam> team, Transformer body, torch::ScalarType dtype,
+        torch::Device device)
+      : config_(std::move(config)),
+        text_(std::move(text)),
+        team_(std::move(team)),
+        body_(std::move(body)),
+        dtype_(dtype),
+        device_(device) {}
 
   ModelConfig config_;
   ModelText text_;
+  std::shared_ptr<ThreadTeam> team_;
   Transformer body_;
   Linear head_;
   torch::ScalarType dtype_;

@@ -34,6 +34,7 @@ class SafetensorsFile {
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const Entry* Find(const std::string& name) const;
+  const std::map<std::string, Entry>& entries() const { return entries_; }
   const std::string& path() const { return path_; }
 
  private:

@@ -1,10 +1,9 @@
-// The decoder stack of Llama, Qwen2 and Qwen3: embeddings in, hidden states after the final norm out. Includes torch.
+// The decoder stack of Llama, Qwen2 and Qwen3: tokens in, hidden states after the final norm out. Includes torch.
 //
-//   torch::Tensor hidden = body.Extend(body.Embed(ids), cache);                                   // decoding: appends
-//   to the cache torch::Tensor hidden = body.Forward(embeddings, cache, prefix_length);                        //
-//   refinement: differentiable
+//   torch::Tensor hidden = body.Extend({{&cache, ids}});                         // decoding: appends to the caches
+//   torch::Tensor hidden = body.Forward(embeddings, cache, prefix_length);      // refinement: differentiable
 //
-// Immutable and thread-safe; callers own the mutable state (the cache). n tokens, H hidden size. No batch dimension:
+// Immutable and thread-safe; callers own the mutable state (the caches). n tokens, H hidden size. No batch dimension:
 // the sequences of a batch are rows of the same products, only attention tells them apart. Throws c10::Error;
 // GuardTorch() at the engine's edge catches it.
 #ifndef NABLA_ENGINE_MODEL_TRANSFORMER_H_
@@ -13,10 +12,12 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "engine/kernels/thread_team.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weights.h"
@@ -31,46 +32,62 @@ struct Linear {
   torch::Tensor operator()(const torch::Tensor& x) const { return at::linear(x, weight, bias); }
 };
 
+// Tokens of one sequence in a pass: `ids` come behind what `cache` holds, which has room for them (KvCache::Prepare).
+struct Slice {
+  KvCache* cache = nullptr;
+  absl::Span<const int32_t> ids;
+};
+
+struct DecoderLayer {
+  torch::Tensor input_norm, post_attention_norm;
+  Linear query, key, value, output, gate, up, down;
+  torch::Tensor query_norm, key_norm;  // Qwen3; else undefined
+};
+
+struct DecoderWeights {
+  ModelConfig config;
+  torch::ScalarType dtype;
+  torch::Device device;
+  torch::Tensor embedding, final_norm;  // [V, H], [H]
+  torch::Tensor cosines, sines;         // float32 [max_length, head dimension]
+  std::vector<DecoderLayer> layers;
+};
+
 class Transformer {
  public:
-  // `max_length`: positions that rotary tables are made for.
+  // `max_length`: positions that rotary tables are made for. `team` divides the passes of a CPU.
   static absl::StatusOr<Transformer> Load(const ModelConfig& config, const Weights& weights, int64_t max_length,
-                                          torch::ScalarType dtype, torch::Device device);
+                                          torch::ScalarType dtype, torch::Device device,
+                                          std::shared_ptr<ThreadTeam> team);
 
   // Rows of the embedding matrix: [n, H].
   torch::Tensor Embed(absl::Span<const int32_t> ids) const;
-  const torch::Tensor& embedding() const { return embedding_; }  // [V, H]
+  const torch::Tensor& embedding() const { return weights_.embedding; }  // [V, H]
 
-  // Inference: n tokens behind what `cache` holds, appended to it. Returns [n, H]. Needs room for n more.
-  torch::Tensor Extend(const torch::Tensor& embeddings, KvCache& cache) const;
+  // Inference: one pass over the tokens of several sequences, each behind what its cache holds. Returns [Σ n, H], the
+  // slices one after another. On a CPU a row's numbers depend on its own sequence alone (engine/kernels), not on the
+  // other slices nor on how its tokens were cut into passes.
+  torch::Tensor Extend(absl::Span<const Slice> slices) const;
+  torch::Tensor ExtendWithTorch(absl::Span<const Slice> slices) const;  // what other devices do; the same to rounding
 
   // Differentiable in `embeddings` [n, H]: n tokens behind the first `prefix_length` of `prefix`, which are constants
   // and not changed.
   torch::Tensor Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length) const;
 
  private:
-  struct Layer {
-    torch::Tensor input_norm, post_attention_norm;
-    Linear query, key, value, output, gate, up, down;
-    torch::Tensor query_norm, key_norm;  // Qwen3; else undefined
-  };
+  Transformer(DecoderWeights weights, std::shared_ptr<ThreadTeam> team);
 
-  Transformer(const ModelConfig& config, int64_t max_length, torch::ScalarType dtype, torch::Device device);
-
-  // Keys and values of one layer, the new ones [heads, n, head dimension] in, all that can be attended to out.
-  template <typename KeysAndValues>
-  torch::Tensor Run(torch::Tensor x, int64_t position, const KeysAndValues& keys_and_values) const;
+  // Runs every layer; `attend(layer, query, key, value)` rotates [n, heads, head dimension] and returns [n, heads ·
+  // head dimension].
+  template <typename Attention>
+  torch::Tensor Run(torch::Tensor x, const Attention& attend) const;
   torch::Tensor Norm(const torch::Tensor& x, const torch::Tensor& weight) const;
   torch::Tensor Rotate(const torch::Tensor& x, int64_t position) const;
-  torch::Tensor Attend(const torch::Tensor& query, const torch::Tensor& keys, const torch::Tensor& values,
-                       const torch::Tensor& mask) const;
+  torch::Tensor Attend(const torch::Tensor& query, const torch::Tensor& keys, const torch::Tensor& values) const;
 
-  ModelConfig config_;
-  torch::ScalarType dtype_;
-  torch::Device device_;
-  torch::Tensor embedding_, final_norm_;
-  torch::Tensor cos_, sin_;  // [max_length, head dimension]
-  std::vector<Layer> layers_;
+  DecoderWeights weights_;
+  torch::Tensor cosines_, sines_;  // in the model's type
+  std::shared_ptr<ThreadTeam> team_;
 };
 
 }  // namespace nabla

@@ -1,29 +1,27 @@
-// One device: its language model, its reward model, and how a request runs on them.
+// One device: its models, the memory of their keys and values, one execution thread; and how a request runs on it.
 //
-//   NABLA_ASSIGN_OR_RETURN(auto engine, Engine::Create(options));
-//   absl::StatusOr<ReasonResult> result = engine->Run(prepared, stop, sink);   // blocks; any number of threads at once
+//   absl::StatusOr<Engine::Prepared> prepared = engine->Prepare(request);
+//   if (engine->TryReserve(prepared->kv_tokens)) {
+//     absl::StatusOr<ReasonResult> result = engine->Run(*prepared, queue_time, stop, sink);   // blocks
+//     engine->Release(prepared->kv_tokens);
+//   }
 //
-// Immutable and thread-safe: weights are shared, every Run owns its caches.
+// Thread-safe: any number of threads may be in Run at once; the engine merges their decode steps into one batch.
 #ifndef NABLA_ENGINE_POOL_ENGINE_H_
 #define NABLA_ENGINE_POOL_ENGINE_H_
 
-#include <atomic>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/base/event.h"
+#include "engine/base/request.h"
 #include "engine/base/stop_token.h"
 #include "engine/pool/engine_pool.h"
-#include "engine/strategy/event.h"
-#include "engine/strategy/request.h"
 
 namespace nabla {
-
-class Model;
-class RewardModel;
-class VocabularyMap;
 
 class Engine {
  public:
@@ -31,38 +29,32 @@ class Engine {
   struct Prepared {
     ReasonRequest request;
     std::vector<int32_t> prompt_ids;
+    int64_t kv_tokens = 0;  // positions of key/value memory that it may come to hold, for TryReserve
   };
 
-  static absl::StatusOr<std::unique_ptr<Engine>> Create(const ModelOptions& model,
-                                                        const std::optional<RewardModelOptions>& reward_model);
-  ~Engine();
+  virtual ~Engine() = default;
 
-  // Checks everything that can be checked without running the models.
-  absl::StatusOr<Prepared> Prepare(ReasonRequest request) const;
+  // Checks everything that can be checked without running the models. The same on every engine of a pool.
+  virtual absl::StatusOr<Prepared> Prepare(ReasonRequest request) const = 0;
 
-  // `queue_time` goes into the result's usage.
-  absl::StatusOr<ReasonResult> Run(const Prepared& prepared, absl::Duration queue_time, const StopToken& stop,
-                                   EventSink& sink) const;
+  // Sets key/value memory aside for a request; false where there is not enough left. Never blocks.
+  virtual bool TryReserve(int64_t kv_tokens) = 0;
+  virtual void Release(int64_t kv_tokens) = 0;
 
-  // Tensor operations of the calling thread use this many threads.
-  static void SetThreads(int threads);
+  // Runs the request from start to end on the calling thread. `queue_time` goes into the result's usage. UNAVAILABLE
+  // once the engine has failed.
+  virtual absl::StatusOr<ReasonResult> Run(const Prepared& prepared, absl::Duration queue_time, const StopToken& stop,
+                                           EventSink& sink) = 0;
 
-  const ModelInfo& model_info() const { return model_info_; }
-  const std::optional<ModelInfo>& reward_model_info() const { return reward_model_info_; }
-  int64_t cached_tokens() const {
-    return cached_tokens_.load(std::memory_order_relaxed);
-  }  // reserved by running requests
+  // `running` is the pool's to fill.
+  virtual EngineLoad load() const = 0;
 
- private:
-  Engine() = default;
-
-  std::shared_ptr<const Model> model_;
-  std::unique_ptr<RewardModel> reward_model_;      // null without one
-  std::unique_ptr<VocabularyMap> vocabulary_map_;  // null without a reward model
-  ModelInfo model_info_;
-  std::optional<ModelInfo> reward_model_info_;
-  mutable std::atomic<int64_t> cached_tokens_{0};
+  virtual const ModelInfo& model_info() const = 0;
+  virtual const std::optional<ModelInfo>& reward_model_info() const = 0;
 };
+
+// Tokens that a request may cost, for admission: its prompt, and its response once for every rollout it may make.
+int64_t EstimateTokens(const Engine::Prepared& prepared);
 
 }  // namespace nabla
 

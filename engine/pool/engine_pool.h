@@ -1,74 +1,79 @@
-// Owns the engines and every thread that runs requests: a bounded queue in front, worker threads behind.
+// Requests in, events out: an admission queue in front, engines (one a device) behind, and every thread between.
 //
-//   auto pool = EnginePool::Create({.model = {.path = "models/writer"}, .reward_model = RewardModelOptions{.path =
-//   "models/judge"}}); auto ticket = (*pool)->Submit(request, deadline, &sink, [](absl::StatusOr<ReasonResult> result)
-//   { … });
+//   auto pool = EnginePool::Create({.model = {.path = "models/writer"},
+//                                   .reward_model = RewardModelOptions{.path = "models/judge"}});
+//   auto ticket = (*pool)->Submit(request, {.client = "alice"}, &sink, [](absl::StatusOr<ReasonResult> result) { … });
 //   (*ticket)->Cancel();
 //
-// Thread-safe. Submit never blocks and never runs the request on the caller's thread. Models are loaded once and shared
-// by all workers.
+// Thread-safe. Submit never blocks and never runs the request on the caller's thread.
 #ifndef NABLA_ENGINE_POOL_ENGINE_POOL_H_
 #define NABLA_ENGINE_POOL_ENGINE_POOL_H_
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "engine/strategy/event.h"
-#include "engine/strategy/request.h"
+#include "engine/base/event.h"
+#include "engine/base/model_info.h"
+#include "engine/base/request.h"
+#include "engine/reward/reward_model_options.h"
 
 namespace nabla {
 
-struct ModelOptions {
-  std::string path;             // folder in Hugging Face layout
-  std::string dtype = "auto";   // "float32", "bfloat16" or "auto" (what config.json says)
-  std::string device = "auto";  // "cpu", "cuda:N" or "auto" (CUDA where there is one)
-  int max_length = 0;           // prompt and response tokens of one request; 0: the model's own limit, at most 8192
-};
+class Batcher;
+class RewardModel;
 
-struct RewardModelOptions {
-  std::string path;
-  std::string kind = "auto";  // "classifier", "likelihood", "verdict" or "auto" (classifier for
-                              // …ForSequenceClassification, else likelihood)
-  std::string dtype = "auto";
-  std::string device = "auto";
-  int max_length = 0;
-  std::string verdict_question = "Is the answer above correct? Reply with Yes or No.";
-  std::string verdict_yes = "Yes";
-  std::string verdict_no = "No";
+struct ModelOptions {
+  std::string path;            // folder in Hugging Face layout
+  std::string dtype = "auto";  // "float32", "bfloat16" or "auto" (what config.json says)
+  int max_length = 0;          // prompt and response tokens of one request; 0: the model's own limit, at most 8192
 };
 
 struct EnginePoolOptions {
   ModelOptions model;
   std::optional<RewardModelOptions> reward_model;  // without one, strategies that need rewards are refused
-  int workers = 0;                                 // requests that run at once; 0: one a core, at most 8
-  int threads_per_worker = 0;  // threads of one request's tensor operations; 0: cores / workers, at least 1
+  std::vector<std::string> devices = {"auto"};  // one engine each: "cpu", "cuda:N" or "auto" (CUDA where there is one)
+  int64_t kv_cache_bytes = int64_t{1} << 30;    // of one engine: keys and values of its models
+  int max_running_requests = 64;                // of one engine; each has a thread
+  int threads = 0;                              // of one CPU engine's products; 0: all cores
+  int max_batch_tokens = 128;                   // rows of one forward pass
   int max_queued_requests = 256;
-  int max_new_tokens_limit = 4096;  // caps of what a request may ask for
+  int64_t max_queued_tokens = 1 << 20;  // as EstimateTokens counts them
+  int max_new_tokens_limit = 4096;      // caps of what a request may ask for
   int max_rollouts_limit = 1024;
+  std::function<void(int64_t rows)> on_batch;  // after every forward pass, on an execution thread; must not block
 };
 
-// What GetInfo and the gauges show.
-struct ModelInfo {
-  std::string name;          // last part of the path
-  std::string architecture;  // "LlamaForCausalLM"
-  std::string dtype;
+// What one engine is doing.
+struct EngineLoad {
   std::string device;
-  std::string reward_kind;  // of a reward model; else empty
-  int64_t parameters = 0;
-  int vocabulary_size = 0;
-  int max_length = 0;
+  bool healthy = true;              // false: it has failed and been taken out
+  bool stuck = false;               // it has work and made no progress for kStuckAfter
+  int running = 0;                  // requests placed on it
+  double kv_cache_usage_ratio = 0;  // promised to the requests on it, over the budget
+  int64_t prefix_cache_hit_tokens = 0;
 };
+
+inline constexpr absl::Duration kStuckAfter = absl::Seconds(60);
 
 struct PoolLoad {
   int running = 0;
   int waiting = 0;
-  int workers = 0;
-  double kv_cache_usage_ratio = 0;  // key/value bytes held by running requests over what all workers could hold
+  int64_t waiting_tokens = 0;
+  int capacity = 0;  // requests that can run at once
+  std::vector<EngineLoad> engines;
+};
+
+// How a request stands in the queue.
+struct SubmitOptions {
+  absl::Time deadline = absl::InfiniteFuture();  // counts time in the queue
+  std::string client;                            // who asks; clients of one priority take turns by tokens
 };
 
 // A submitted request. Destroying the ticket does not stop the request.
@@ -80,18 +85,26 @@ class RequestTicket {
 
 using DoneCallback = std::function<void(absl::StatusOr<ReasonResult>)>;
 
+// Makes an engine's reward model where it is not loaded from a folder (a remote one). What it computes itself runs on
+// the engine's batcher and device. May block; called once an engine.
+using RewardModelFactory =
+    std::function<absl::StatusOr<std::unique_ptr<RewardModel>>(Batcher* batcher, const std::string& device)>;
+
 class EnginePool {
  public:
-  // Loads the models and starts the workers. Errors name the file or the option and what was expected.
-  static absl::StatusOr<std::unique_ptr<EnginePool>> Create(const EnginePoolOptions& options);
+  // Loads the models, once a device. Errors name the file or the option and what was expected. `reward_model_factory`,
+  // if given, takes the place of options.reward_model.
+  static absl::StatusOr<std::unique_ptr<EnginePool>> Create(const EnginePoolOptions& options,
+                                                            const RewardModelFactory& reward_model_factory = nullptr);
 
   virtual ~EnginePool() = default;
 
   // Queues the request. Errors come back at once, and then `done` is never called: INVALID_ARGUMENT or OUT_OF_RANGE
-  // (bad request), RESOURCE_EXHAUSTED (queue full), UNAVAILABLE (shutting down), FAILED_PRECONDITION (needs a reward
-  // model, none is loaded). Otherwise `done` is called exactly once, from a worker thread, after the last event. `sink`
-  // must live until then.
-  virtual absl::StatusOr<std::shared_ptr<RequestTicket>> Submit(ReasonRequest request, absl::Time deadline,
+  // (bad request), RESOURCE_EXHAUSTED (queue full), UNAVAILABLE (shutting down, no engine left), FAILED_PRECONDITION
+  // (needs a reward model, none is loaded). Otherwise `done` is called exactly once, from one of the pool's threads,
+  // after the last event. `sink` must live until then. A request that is cancelled or expires in the queue leaves it at
+  // once and never starts.
+  virtual absl::StatusOr<std::shared_ptr<RequestTicket>> Submit(ReasonRequest request, SubmitOptions options,
                                                                 EventSink* sink, DoneCallback done) = 0;
 
   // Refuses new requests, waits for running and queued ones until `deadline`, stops the rest, joins the workers.

@@ -4,9 +4,10 @@
 //   /*first=*/committed)); NABLA_ASSIGN_OR_RETURN(torch::Tensor g, field.Rows(0, 1));   // float32 [1, V] on the
 //   model's device
 //
-// Source: algorithm.md, "Refinement (DTO)":  G_i = −λ·logp_i − λ·E_LM·∂LL/∂x_i − ρ·∂R/∂e_i.  The forward value of a
-// straight-through one-hot is its token, so the field is computed at token ids (equivalence 1); prompt and committed
-// tokens are constants from the cache (equivalence 4). Includes torch. Immutable once computed.
+// Blocks: passes and products run on the engine's execution thread, between two decode steps. Source: algorithm.md,
+// "Refinement (DTO)":  G_i = −λ·logp_i − λ·E_LM·∂LL/∂x_i − ρ·∂R/∂e_i.  The forward value of a straight-through one-hot
+// is its token, so the field is computed at token ids (equivalence 1); prompt and committed tokens are constants from
+// the cache (equivalence 4). Includes torch. Immutable once computed.
 #ifndef NABLA_ENGINE_REFINE_GRADIENT_FIELD_H_
 #define NABLA_ENGINE_REFINE_GRADIENT_FIELD_H_
 
@@ -18,9 +19,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "engine/base/request.h"
 #include "engine/decode/session_state.h"
 #include "engine/reward/response_scorer.h"
-#include "engine/strategy/request.h"
 
 namespace nabla {
 
@@ -32,7 +33,8 @@ class GradientField {
                                                const RefinementOptions& options, absl::Span<const int32_t> response,
                                                int first);
 
-  // G for response positions first() + [begin, end): float32 [end − begin, V]. Make few at a time.
+  // G for response positions first() + [begin, end): float32 [end − begin, V] on the model's device. Make few at a
+  // time.
   absl::StatusOr<torch::Tensor> Rows(int64_t begin, int64_t end) const;
 
   // ‖G_i‖₂ of every row, in blocks (equivalence 3).
@@ -43,8 +45,10 @@ class GradientField {
   int64_t rows() const { return static_cast<int64_t>(response_.size()) - first_; }
 
  private:
-  std::shared_ptr<const Model> model_;
-  const ResponseScorer* scorer_ = nullptr;
+  absl::Status ComputeLikelihoodPart(const SessionState& state);
+
+  ModelRunner* runner_ = nullptr;
+  ResponseScorer* scorer_ = nullptr;
   double likelihood_weight_ = 0, reward_weight_ = 0;
   std::vector<int32_t> response_;
   int first_ = 0;

@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/base/request.h"
 #include "engine/decode/session_state.h"
 #include "engine/refine/gradient_field.h"
 #include "engine/reward/response_scorer.h"
-#include "engine/strategy/request.h"
 
 namespace nabla {
 

@@ -22,17 +22,14 @@ std::shared_ptr<const GradientField> Refiner::KnownField() const {
 absl::StatusOr<int> Refiner::CountUnmarked() {
   if (selectors_.min_gradient_norm && session_->ahead() > 0 && KnownField() == nullptr) {
     NABLA_RETURN_IF_ERROR(session_->stop().Check());
-    NABLA_RETURN_IF_ERROR(GuardTorch([&]() -> absl::Status {
-      const SessionState& state = session_->state();
-      NABLA_ASSIGN_OR_RETURN(GradientField field, GradientField::Compute(state, *scorer_, refinement_,
-                                                                         ArgmaxResponse(state), state.committed));
-      field_ = std::make_shared<const GradientField>(std::move(field));
-      norms_.clear();
-      return absl::OkStatus();
-    }));
+    const SessionState& state = session_->state();
+    NABLA_ASSIGN_OR_RETURN(GradientField field, GradientField::Compute(state, *scorer_, refinement_,
+                                                                       ArgmaxResponse(state), state.committed));
+    field_ = std::make_shared<const GradientField>(std::move(field));
+    norms_.clear();
   }
   if (selectors_.min_gradient_norm && session_->ahead() > 0 && norms_.empty()) {
-    NABLA_ASSIGN_OR_RETURN(norms_, GuardTorch([&] { return field_->Norms(); }));
+    NABLA_ASSIGN_OR_RETURN(norms_, field_->Norms());
   }
   const int size = static_cast<int>(session_->response().size());
   for (int position = session_->committed(); position < size; ++position) {

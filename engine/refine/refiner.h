@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/base/request.h"
 #include "engine/decode/session.h"
 #include "engine/reward/response_scorer.h"
-#include "engine/strategy/request.h"
 
 namespace nabla {
 

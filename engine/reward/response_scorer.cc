@@ -14,27 +14,26 @@ absl::StatusOr<double> ResponseScorer::Score(absl::Span<const int32_t> response)
   for (const auto& [tokens, reward] : known_) {
     if (absl::MakeConstSpan(tokens) == response) return reward;
   }
-  NABLA_ASSIGN_OR_RETURN(const double reward, context_->Score(map_->Ids(response)));
+  NABLA_ASSIGN_OR_RETURN(const double reward, Noting(context_->Score(map_->Ids(response))));
   usage_->reward_model = context_->work();
   Remember(response, reward);
   return reward;
 }
 
 absl::StatusOr<RewardGradient> ResponseScorer::ScoreGradient(absl::Span<const int32_t> response, int first) {
-  NABLA_ASSIGN_OR_RETURN(RewardGradient gradient, context_->ScoreGradient(map_->Ids(response), first));
+  NABLA_ASSIGN_OR_RETURN(RewardGradient gradient, Noting(context_->ScoreGradient(map_->Ids(response), first)));
   usage_->reward_model = context_->work();
   Remember(response, gradient.reward);
   return gradient;
 }
 
-absl::StatusOr<std::vector<float>> ResponseScorer::OneHotGradient(const RewardGradient& gradient, int begin,
-                                                                  int end) const {
+absl::StatusOr<std::vector<float>> ResponseScorer::OneHotGradient(const RewardGradient& gradient, int begin, int end) {
   const absl::Span<const float> inputs = absl::MakeConstSpan(gradient.input_gradient)
                                              .subspan(static_cast<size_t>(begin) * gradient.hidden_size,
                                                       static_cast<size_t>(end - begin) * gradient.hidden_size);
   NABLA_ASSIGN_OR_RETURN(std::vector<float> rows, model_->ProjectToVocabulary(inputs, end - begin));
   if (gradient.log_probs) {
-    NABLA_ASSIGN_OR_RETURN(const std::vector<float> targets, gradient.log_probs(begin, end));
+    NABLA_ASSIGN_OR_RETURN(const std::vector<float> targets, Noting(gradient.log_probs(begin, end)));
     std::transform(rows.begin(), rows.end(), targets.begin(), rows.begin(), std::plus<float>());
   }
   return map_->Rows(std::move(rows), end - begin);

@@ -17,9 +17,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "engine/base/event.h"
 #include "engine/reward/reward_model.h"
 #include "engine/reward/vocabulary_map.h"
-#include "engine/strategy/event.h"
 
 namespace nabla {
 
@@ -31,20 +31,30 @@ class ResponseScorer {
 
   absl::StatusOr<double> Score(absl::Span<const int32_t> response);
 
+  // Whether a call has ended with UNAVAILABLE: the reward model is gone, for this request at least.
+  bool lost() const { return lost_; }
+
   // As RewardContext::ScoreGradient, of a response in the language model's ids.
   absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first);
 
   // ∂R/∂one-hot of rows [begin, end) of a gradient over the language model's vocabulary, [end − begin, V]: input and
   // target side.
-  absl::StatusOr<std::vector<float>> OneHotGradient(const RewardGradient& gradient, int begin, int end) const;
+  absl::StatusOr<std::vector<float>> OneHotGradient(const RewardGradient& gradient, int begin, int end);
 
  private:
+  // Notes whether the reward model is gone.
+  template <typename Value>
+  absl::StatusOr<Value> Noting(absl::StatusOr<Value> result) {
+    lost_ = lost_ || absl::IsUnavailable(result.status());
+    return result;
+  }
   void Remember(absl::Span<const int32_t> response, double reward);
 
   const RewardModel* model_;
   const VocabularyMap* map_;
   std::unique_ptr<RewardContext> context_;
   Usage* usage_;
+  bool lost_ = false;
   std::deque<std::pair<std::vector<int32_t>, double>> known_;  // latest first
 };
 

@@ -17,9 +17,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "engine/strategy/event.h"
+#include "engine/base/event.h"
+#include "engine/base/model_info.h"
+#include "engine/base/stop_token.h"
 #include "engine/text/chat_message.h"
-#include "engine/text/tokenizer.h"
 
 namespace nabla {
 
@@ -57,19 +58,24 @@ class RewardModel {
   virtual ~RewardModel() = default;
 
   // OUT_OF_RANGE where the conversation and a response of that many tokens do not fit the model; INVALID_ARGUMENT where
-  // the chat template refuses the conversation.
+  // the chat template refuses the conversation. `stop`, if given, ends calls of the context that wait, with its status;
+  // it outlives the context and the gradients.
   virtual absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage> messages,
-                                                              int max_response_tokens) const = 0;
+                                                              int max_response_tokens,
+                                                              const StopToken* stop = nullptr) const = 0;
 
   // E·g for rows of gradients at the input embeddings: [rows, hidden] → [rows, V].
   virtual absl::StatusOr<std::vector<float>> ProjectToVocabulary(absl::Span<const float> input_gradient,
                                                                  int rows) const = 0;
 
-  virtual const Tokenizer& tokenizer() const = 0;
+  // Token strings as in tokenizer.json, by id, vocabulary_size() of them; "" where no token has the id or another id
+  // goes by the same string.
+  virtual std::vector<std::string> TokenStrings() const = 0;
   virtual int vocabulary_size() const = 0;  // V: tokens that have a name and an embedding
   virtual int32_t pad_token_id() const = 0;
   virtual RewardKind kind() const = 0;
   virtual const std::string& name() const = 0;
+  virtual ModelInfo info() const = 0;
 };
 
 }  // namespace nabla

@@ -1,16 +1,24 @@
 #include "engine/reward/vocabulary_map.h"
 
-#include <optional>
+#include <string>
 #include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
 
 namespace nabla {
 
 VocabularyMap::VocabularyMap(const Tokenizer& language_model, int vocabulary_size, const RewardModel& reward_model)
     : to_reward_(vocabulary_size), reward_vocabulary_size_(reward_model.vocabulary_size()) {
+  const std::vector<std::string> token_strings = reward_model.TokenStrings();
+  absl::flat_hash_map<absl::string_view, int32_t> reward_ids;
+  for (size_t id = 0; id < token_strings.size(); ++id) {
+    if (!token_strings[id].empty()) reward_ids[token_strings[id]] = static_cast<int32_t>(id);
+  }
   identity_ = vocabulary_size == reward_vocabulary_size_;
   for (int32_t id = 0; id < vocabulary_size; ++id) {
-    const std::optional<int32_t> found = reward_model.tokenizer().TokenToId(language_model.TokenString(id));
-    to_reward_[id] = found && *found < reward_vocabulary_size_ ? *found : reward_model.pad_token_id();
+    const auto found = reward_ids.find(language_model.TokenString(id));
+    to_reward_[id] = found != reward_ids.end() ? found->second : reward_model.pad_token_id();
     identity_ = identity_ && to_reward_[id] == id;
   }
 }

@@ -24,6 +24,14 @@ class ScopedTimer {
   const absl::Time start_;
 };
 
+// What a request that goes on without its reward model ends with: the rollout in hand.
+ReasonResult WithoutReward(Session& session) {
+  session.CommitAll();
+  ReasonResult result = FinishedResult(session, session.finish_reason());
+  result.reward_lost = true;
+  return result;
+}
+
 class NablaLoop {
  public:
   NablaLoop(const NablaOptions& options, std::optional<int64_t> max_model_calls, Session& session,
@@ -36,6 +44,15 @@ class NablaLoop {
 
   absl::StatusOr<ReasonResult> Run() {
     NABLA_RETURN_IF_ERROR(session_.RollOut(options_.rollout, Session::Stream::kDraft));
+    absl::StatusOr<ReasonResult> result = Revised();
+    if (result.ok() || !scorer_.lost() || !options_.continue_without_reward) return result;
+    NABLA_RETURN_IF_ERROR(session_.stop().Check());
+    return WithoutReward(session_);
+  }
+
+ private:
+  // From the first rollout to the end.
+  absl::StatusOr<ReasonResult> Revised() {
     NABLA_ASSIGN_OR_RETURN(const double initial_reward, Score(session_.response()));
     while (session_.ahead() > 0 && !OutOfBudget() && session_.usage().rollouts < options_.max_rollouts) {
       NABLA_ASSIGN_OR_RETURN(const int unmarked, Select());
@@ -55,7 +72,6 @@ class NablaLoop {
     return result;
   }
 
- private:
   bool OutOfBudget() const { return max_model_calls_ && session_.usage().model_calls >= *max_model_calls_; }
 
   absl::StatusOr<double> Score(absl::Span<const int32_t> response) {
@@ -90,15 +106,24 @@ class NablaLoop {
     NABLA_RETURN_IF_ERROR(session_.Propose(token, options_.rollout));
     event.accepted = true;
     if (options_.rejection_sampling) {
-      NABLA_ASSIGN_OR_RETURN(event.reward_before, Score(session_.before_proposal()));
-      NABLA_ASSIGN_OR_RETURN(event.reward_after, Score(session_.response()));
-      usage.model_calls += kCallsPerAcceptanceTest;
-      event.accepted = *event.reward_after > *event.reward_before;
+      if (absl::Status status = Test(event); !status.ok()) {
+        session_.Reject();
+        return status;
+      }
     }
     ++(event.accepted ? usage.revisions_accepted : usage.revisions_rejected);
     const bool accepted = event.accepted;
     session_.sink().OnEvent(std::move(event));
     accepted ? session_.Accept() : session_.Reject();
+    return absl::OkStatus();
+  }
+
+  // Fills in the rewards of both responses and which is the better.
+  absl::Status Test(RevisionEvent& event) {
+    NABLA_ASSIGN_OR_RETURN(event.reward_before, Score(session_.before_proposal()));
+    NABLA_ASSIGN_OR_RETURN(event.reward_after, Score(session_.response()));
+    session_.usage().model_calls += kCallsPerAcceptanceTest;
+    event.accepted = *event.reward_after > *event.reward_before;
     return absl::OkStatus();
   }
 
@@ -112,8 +137,10 @@ class NablaLoop {
 }  // namespace
 
 absl::StatusOr<ReasonResult> RunNabla(const NablaOptions& options, std::optional<int64_t> max_model_calls,
-                                      Session& session, ResponseScorer& scorer) {
-  return NablaLoop(options, max_model_calls, session, scorer).Run();
+                                      Session& session, ResponseScorer* scorer) {
+  if (scorer != nullptr) return NablaLoop(options, max_model_calls, session, *scorer).Run();
+  NABLA_RETURN_IF_ERROR(session.RollOut(options.rollout, Session::Stream::kDraft));
+  return WithoutReward(session);
 }
 
 }  // namespace nabla

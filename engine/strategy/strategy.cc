@@ -11,8 +11,10 @@ bool NeedsReward(const StrategyOptions& options) { return std::holds_alternative
 absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& session, ResponseScorer* scorer) {
   if (const auto* sample = std::get_if<SampleOptions>(&request.strategy)) return RunSample(*sample, session);
   if (const auto* nabla = std::get_if<NablaOptions>(&request.strategy)) {
-    if (scorer == nullptr) return absl::FailedPreconditionError("strategy nabla needs a reward model");
-    return RunNabla(*nabla, request.max_model_calls, session, *scorer);
+    if (scorer == nullptr && !nabla->continue_without_reward) {
+      return absl::FailedPreconditionError("strategy nabla needs a reward model");
+    }
+    return RunNabla(*nabla, request.max_model_calls, session, scorer);
   }
   return RunGreedy(session);
 }

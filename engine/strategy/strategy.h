@@ -4,7 +4,7 @@
 //
 // Straight-line code over a Session and a ResponseScorer; no threads, no locks. Events go to the session's sink, costs
 // to its usage. Blocks until done; ends early with the stop token's status. `scorer` may be null for strategies that
-// need no reward.
+// need no reward, and for nabla where the reward model was lost before it began: it then gives its first rollout.
 #ifndef NABLA_ENGINE_STRATEGY_STRATEGY_H_
 #define NABLA_ENGINE_STRATEGY_STRATEGY_H_
 
@@ -12,10 +12,10 @@
 #include <optional>
 
 #include "absl/status/statusor.h"
+#include "engine/base/event.h"
+#include "engine/base/request.h"
 #include "engine/decode/session.h"
 #include "engine/reward/response_scorer.h"
-#include "engine/strategy/event.h"
-#include "engine/strategy/request.h"
 
 namespace nabla {
 
@@ -27,7 +27,7 @@ absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& 
 absl::StatusOr<ReasonResult> RunGreedy(Session& session);
 absl::StatusOr<ReasonResult> RunSample(const SampleOptions& options, Session& session);
 absl::StatusOr<ReasonResult> RunNabla(const NablaOptions& options, std::optional<int64_t> max_model_calls,
-                                      Session& session, ResponseScorer& scorer);
+                                      Session& session, ResponseScorer* scorer);
 
 // The committed response as a result; the pool adds the usage.
 ReasonResult FinishedResult(const Session& session, FinishReason reason);

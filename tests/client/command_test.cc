@@ -115,7 +115,9 @@ TEST_F(CommandTest, ReasonSendsEveryFlag) {
                  "--max_confidence=0.8",
                  "--min_entropy=0.1",
                  "--min_gradient_norm=0.2",
-                 "--norejection_sampling"}),
+                 "--norejection_sampling",
+                 "--continue_without_reward",
+                 "--priority=high"}),
             0)
       << error();
   const ReasonRequest& request = pool()->Next()->request();
@@ -140,6 +142,8 @@ TEST_F(CommandTest, ReasonSendsEveryFlag) {
   EXPECT_EQ(options.selectors.min_entropy, 0.1);
   EXPECT_EQ(options.selectors.min_gradient_norm, 0.2);
   EXPECT_FALSE(options.rejection_sampling);
+  EXPECT_TRUE(options.continue_without_reward);
+  EXPECT_EQ(request.priority, Priority::kHigh);
 }
 
 TEST_F(CommandTest, JsonIsOneEventALine) {
@@ -172,7 +176,7 @@ TEST_F(CommandTest, ServerErrorsComeWithTheFix) {
 }
 
 TEST_F(CommandTest, AMissingServerIsExplained) {
-  for (const char* command : {"reason", "info"}) {
+  for (const char* command : {"reason", "info", "health", "bench"}) {
     std::vector<std::string> arguments = {command, "--server=127.0.0.1:1"};
     if (arguments[0] == "reason") arguments.push_back("q");
     EXPECT_EQ(Run(arguments), 1);
@@ -185,7 +189,7 @@ TEST_F(CommandTest, AMissingServerIsExplained) {
 
 TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
   const std::pair<std::vector<std::string>, std::string> cases[] = {
-      {{"resaon"}, "nabla: unknown command \"resaon\"; expected reason, info or eval\n"},
+      {{"resaon"}, "nabla: unknown command \"resaon\"; expected reason, chat, info, health, eval or bench\n"},
       {{"reason"}, "nabla: no question; write nabla reason \"question\", or - to read it from standard input\n"},
       {{"reason", "what", "now"}, "nabla: unexpected argument \"now\"; put the question in quotes\n"},
       {{"reason", "q", "--stratgy=nabla"}, "nabla: unknown flag --stratgy; see nabla reason --help\n"},
@@ -197,6 +201,24 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"reason", "q", "--strategy=greedy", "--iterations=2"},
        "nabla: --iterations: has no effect without the strategy nabla\n"},
       {{"info", "x"}, "nabla: unexpected argument \"x\"\n"},
+      {{"reason", "q", "--strategy=greedy", "--continue_without_reward"},
+       "nabla: --continue_without_reward: has no effect without the strategy nabla\n"},
+      {{"reason", "q", "--priority=urgent"}, "nabla: --priority: must be low, normal or high, got \"urgent\"\n"},
+      {{"chat", "hello"}, "nabla: unexpected argument \"hello\"; ask it in the conversation\n"},
+      {{"health", "x"}, "nabla: unexpected argument \"x\"\n"},
+      {{"health", "--server="}, "nabla: --server: must not be empty\n"},
+      {{"bench", "x"}, "nabla: unexpected argument \"x\"\n"},
+      {{"bench", "--rate=1", "--concurrency=1"},
+       "nabla: --rate: has no effect with --concurrency; give one of the two\n"},
+      {{"bench", "--rate=0"}, "nabla: --rate: each must be more than 0, got \"0\"\n"},
+      {{"bench", "--concurrency=1,x"}, "nabla: --concurrency: each must be 1 to 65536, got \"x\"\n"},
+      {{"bench", "--requests=0"}, "nabla: --requests: must be 1 or more, got 0\n"},
+      {{"bench", "--requests=1", "--duration=1s"},
+       "nabla: --duration: has no effect with --requests; give one of the two\n"},
+      {{"bench", "--duration=0s"}, "nabla: --duration: must be more than 0, got 0\n"},
+      {{"bench", "--warmup=-1s"}, "nabla: --warmup: must be 0 or more, got -1s\n"},
+      {{"bench", "--slo_ttft=0s"}, "nabla: --slo_ttft: must be more than 0, got 0\n"},
+      {{"bench", "--data=/nowhere.jsonl"}, "nabla: --data: cannot read /nowhere.jsonl\n"},
       {{"eval"}, "nabla: --data must name a file of JSON lines, for example --data=problems.jsonl\n"},
       {{"eval", "--data=/nowhere.jsonl"}, "nabla: --data: cannot read /nowhere.jsonl\n"},
       {{"eval", "--data=x", "--strategies=greedy,"},
@@ -213,7 +235,7 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
 TEST_F(CommandTest, HelpIsThereForEveryCommand) {
   EXPECT_EQ(Run({"--help"}), 0);
   EXPECT_THAT(out(), HasSubstr("nabla eval --data=FILE.jsonl"));
-  for (const char* command : {"reason", "info", "eval"}) {
+  for (const char* command : {"reason", "chat", "info", "health", "eval", "bench"}) {
     EXPECT_EQ(Run({command, "--help"}), 0);
     EXPECT_THAT(out(), HasSubstr("--server=TEXT"));
   }
@@ -231,7 +253,8 @@ TEST_F(CommandTest, InfoPrintsModelsLimitsAndLoad) {
                 "classifier)\n"
                 "strategies    greedy, sample, nabla\n"
                 "limits        4096 new tokens, 1024 rollouts a request\n"
-                "load          4 workers, 2 running, 3 waiting\n"));
+                "engine        cpu: up, 2 running, 50% of the key/value memory in use\n"
+                "load          2 running, 3 waiting, 4 can run at once\n"));
 }
 
 TEST_F(CommandTest, EvalComparesStrategiesAndReportsFailures) {
@@ -260,6 +283,103 @@ TEST_F(CommandTest, EvalComparesStrategiesAndReportsFailures) {
   EXPECT_EQ(pool()->Next()->request().seed, 3u);
   unlink(data.c_str());
   unlink(json.c_str());
+}
+
+TEST_F(CommandTest, HealthIsInTheWordsAndTheExitCode) {
+  StartAnswering();
+  EXPECT_EQ(Run({"health", server_flag_}), 0);
+  EXPECT_EQ(out(), "SERVING\n");
+  EXPECT_EQ(Run({"health", server_flag_, "--service="}), 0);
+  EXPECT_EQ(Run({"health", server_flag_, "--service=nabla.v1.Nobody"}), 1);
+  EXPECT_EQ(error(), "nabla: the server has no service \"nabla.v1.Nobody\" (NOT_FOUND)\n");
+}
+
+TEST_F(CommandTest, ChatSendsWhatWasSaidBefore) {
+  StartAnswering();
+  in_is_terminal_ = false;
+  input_ = "first\n\n  second  \n/reset\nthird";
+  EXPECT_EQ(Run({"chat", server_flag_, "--system=Be brief.", "--strategy=greedy"}), 0) << error();
+  EXPECT_EQ(out(), "The answer is 14\nThe answer is 14\nThe answer is 14\n");
+  const auto contents = [this] {
+    std::vector<std::string> list;
+    for (const ChatMessage& message : pool()->Next()->request().messages) list.push_back(message.content);
+    return list;
+  };
+  EXPECT_EQ(contents(), (std::vector<std::string>{"Be brief.", "first"}));
+  EXPECT_EQ(contents(), (std::vector<std::string>{"Be brief.", "first", "The answer is 14", "second"}));
+  EXPECT_EQ(contents(), (std::vector<std::string>{"Be brief.", "third"}));
+}
+
+TEST_F(CommandTest, AnInterruptEndsTheAnswerAndNotTheChat) {
+  StartAnswering([this](FakeRequest* request) {
+    if (request->request().messages.back().content == "long") {
+      cancel_.Cancel();
+      EXPECT_TRUE(request->AwaitCancelled());
+      request->Finish(absl::CancelledError("cancelled"));
+    } else {
+      request->Finish(ReasonResult{.text = "x"});
+    }
+  });
+  input_ = "long\nshort\n/help\n/what\n";
+  EXPECT_EQ(Run({"chat", server_flag_}), 0);
+  EXPECT_EQ(out(), "> > > > > \n");
+  EXPECT_THAT(error(), HasSubstr("nabla: interrupted\n"));
+  EXPECT_THAT(error(), HasSubstr("0 tokens"));
+  EXPECT_THAT(error(), HasSubstr("/reset forgets what was said"));
+  EXPECT_THAT(error(), HasSubstr("nabla: unknown command /what; expected /reset or /help\n"));
+  EXPECT_EQ(pool()->Next()->request().messages.size(), 1u);
+  EXPECT_EQ(pool()->Next()->request().messages.size(), 1u);  // the interrupted turn is forgotten
+}
+
+TEST_F(CommandTest, AScriptedChatEndsAtTheFirstError) {
+  StartAnswering();
+  in_is_terminal_ = false;
+  pool()->RefuseWith(absl::ResourceExhaustedError("the queue is full"));
+  input_ = "first\nsecond\n";
+  EXPECT_EQ(Run({"chat", server_flag_}), 1);
+  EXPECT_EQ(error(), "nabla: the queue is full (RESOURCE_EXHAUSTED); try again in a moment\n");
+}
+
+TEST_F(CommandTest, BenchMeasuresEveryLevel) {
+  StartAnswering();
+  EXPECT_EQ(Run({"bench", server_flag_, "--concurrency=1,3", "--requests=6", "--warmup=0s", "--strategy=greedy",
+                 "--max_new_tokens=9", "--slo_e2e=1h"}),
+            0)
+      << error();
+  EXPECT_EQ(error(), "");
+  EXPECT_THAT(out(), HasSubstr("| concurrency 1 | "));
+  EXPECT_THAT(out(), HasSubstr("| concurrency 3 | "));
+  EXPECT_THAT(out(), HasSubstr(" | 6 | 0 | 0 | – |\n"));
+  const auto first = pool()->Next();
+  EXPECT_EQ(first->request().max_new_tokens, 9);
+  EXPECT_TRUE(std::holds_alternative<GreedyOptions>(first->request().strategy));
+}
+
+TEST_F(CommandTest, BenchDrawsQuestionsOfAFileBySeed) {
+  StartAnswering();
+  const std::string data = testing::TempDir() + absl::StrCat("/nabla_bench_", getpid(), ".jsonl");
+  std::ofstream(data) << "{\"question\": \"a\"}\n{\"question\": \"b\"}\n{\"question\": \"c\"}\n";
+  const auto questions = [&](const char* seed) {
+    EXPECT_EQ(Run({"bench", server_flag_, "--concurrency=1", "--requests=12", "--warmup=0s", "--data", data,
+                   "--draw_seed", seed}),
+              0);
+    std::string asked;
+    for (int i = 0; i < 12; ++i) asked += pool()->Next()->request().messages[0].content;
+    return asked;
+  };
+  const std::string first = questions("5");
+  EXPECT_EQ(questions("5"), first);
+  EXPECT_NE(questions("6"), first);
+  unlink(data.c_str());
+}
+
+TEST_F(CommandTest, BenchReportsRefusals) {
+  StartAnswering();
+  pool()->RefuseWith(absl::ResourceExhaustedError("the queue is full"));
+  EXPECT_EQ(Run({"bench", server_flag_, "--rate=1000", "--requests=3", "--warmup=0s", "--json=-"}), 1);
+  EXPECT_THAT(out(), HasSubstr("\"refused\": 3"));
+  EXPECT_THAT(error(), HasSubstr("nabla: rate 1000/s: 3 failed: the queue is full (RESOURCE_EXHAUSTED)\n"
+                                 "nabla: rate 1000/s: no request was completed\n"));
 }
 
 }  // namespace

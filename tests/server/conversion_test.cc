@@ -47,6 +47,26 @@ TEST(ConversionTest, LeftOutFieldsTakeTheDocumentedDefaults) {
   EXPECT_EQ(options.refinement.learning_rate, 0.01);
 }
 
+TEST(ConversionTest, PrioritiesAreRead) {
+  for (const auto& [text, priority] :
+       {std::pair("", Priority::kNormal), std::pair("priority: PRIORITY_LOW", Priority::kLow),
+        std::pair("priority: PRIORITY_NORMAL", Priority::kNormal),
+        std::pair("priority: PRIORITY_HIGH", Priority::kHigh)}) {
+    EXPECT_EQ(FromProto(Message(text), kOptions)->priority, priority);
+  }
+  EXPECT_EQ(Error("priority: 9"), "priority: must be PRIORITY_LOW, PRIORITY_NORMAL or PRIORITY_HIGH, got 9");
+}
+
+TEST(ConversionTest, GoingOnWithoutARewardIsAskedForAndTold) {
+  const auto continues = [](const std::string& text) {
+    return std::get<NablaOptions>(FromProto(Message(text), kOptions)->strategy).continue_without_reward;
+  };
+  EXPECT_FALSE(continues("nabla {}"));
+  EXPECT_TRUE(continues("nabla { continue_without_reward: true }"));
+  EXPECT_FALSE(ToProto(ReasonResult{}).reward_lost());
+  EXPECT_TRUE(ToProto(ReasonResult{.reward_lost = true}).reward_lost());
+}
+
 TEST(ConversionTest, WithoutARewardModelTheDefaultIsGreedy) {
   const absl::StatusOr<ReasonRequest> request = FromProto(Message(""), {.has_reward_model = false});
   ASSERT_TRUE(request.ok()) << request.status();

@@ -18,6 +18,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -35,11 +36,12 @@ constexpr std::chrono::seconds kTestPatience(60);
 
 class FakeRequest : public RequestTicket {
  public:
-  FakeRequest(ReasonRequest request, absl::Time deadline, EventSink* sink, DoneCallback done)
-      : request_(std::move(request)), deadline_(deadline), sink_(sink), done_(std::move(done)) {}
+  FakeRequest(ReasonRequest request, SubmitOptions options, EventSink* sink, DoneCallback done)
+      : request_(std::move(request)), options_(std::move(options)), sink_(sink), done_(std::move(done)) {}
 
   const ReasonRequest& request() const { return request_; }
-  absl::Time deadline() const { return deadline_; }
+  absl::Time deadline() const { return options_.deadline; }
+  const std::string& client() const { return options_.client; }
 
   void Emit(Event event) { sink_->OnEvent(std::move(event)); }
 
@@ -76,7 +78,7 @@ class FakeRequest : public RequestTicket {
 
  private:
   const ReasonRequest request_;
-  const absl::Time deadline_;
+  const SubmitOptions options_;
   EventSink* const sink_;
   mutable std::mutex mu_;
   mutable std::condition_variable changed_;
@@ -116,11 +118,11 @@ class FakeEnginePool : public EnginePool {
     return requests_[next_++];
   }
 
-  absl::StatusOr<std::shared_ptr<RequestTicket>> Submit(ReasonRequest request, absl::Time deadline, EventSink* sink,
+  absl::StatusOr<std::shared_ptr<RequestTicket>> Submit(ReasonRequest request, SubmitOptions options, EventSink* sink,
                                                         DoneCallback done) override {
     const std::lock_guard<std::mutex> lock(mu_);
     if (!refusal_.ok()) return refusal_;
-    auto submitted = std::make_shared<FakeRequest>(std::move(request), deadline, sink, std::move(done));
+    auto submitted = std::make_shared<FakeRequest>(std::move(request), std::move(options), sink, std::move(done));
     requests_.push_back(submitted);
     changed_.notify_all();
     if (script_) threads_.emplace_back([this, submitted] { script_(submitted.get()); });
@@ -150,7 +152,16 @@ class FakeEnginePool : public EnginePool {
     return changed_.wait_for(lock, kTestPatience, [this] { return shutdown_started_; });
   }
 
-  PoolLoad load() const override { return {.running = 2, .waiting = 3, .workers = 4, .kv_cache_usage_ratio = 0.5}; }
+  // What load() says of the engines from now on.
+  void SetEngines(std::vector<EngineLoad> engines) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    engines_ = std::move(engines);
+  }
+
+  PoolLoad load() const override {
+    const std::lock_guard<std::mutex> lock(mu_);
+    return {.running = 2, .waiting = 3, .waiting_tokens = 300, .capacity = 4, .engines = engines_};
+  }
   const ModelInfo& model_info() const override { return model_; }
   const std::optional<ModelInfo>& reward_model_info() const override { return reward_model_; }
 
@@ -167,6 +178,8 @@ class FakeEnginePool : public EnginePool {
   mutable std::mutex mu_;
   mutable std::condition_variable changed_;
   absl::Status refusal_ ABSL_GUARDED_BY(mu_);
+  std::vector<EngineLoad> engines_ ABSL_GUARDED_BY(mu_) = {
+      {.device = "cpu", .running = 2, .kv_cache_usage_ratio = 0.5, .prefix_cache_hit_tokens = 6}};
   std::vector<std::shared_ptr<FakeRequest>> requests_ ABSL_GUARDED_BY(mu_);
   size_t next_ ABSL_GUARDED_BY(mu_) = 0;
   bool shutdown_started_ ABSL_GUARDED_BY(mu_) = false;

@@ -81,6 +81,8 @@ TEST(MetricsTest, ABlockOfTokensSharesItsGap) {
   const std::string text = Text(*metrics.registry());
   ExpectLine(text, "nabla_inter_token_latency_seconds_count{strategy=\"sample\"} 4");
   ExpectLine(text, "nabla_inter_token_latency_seconds_sum{strategy=\"sample\"} 2");
+  ExpectLine(text, "nabla_inter_token_latency_seconds_bucket{strategy=\"sample\",le=\"0.25\"} 0");
+  ExpectLine(text, "nabla_inter_token_latency_seconds_bucket{strategy=\"sample\",le=\"0.5\"} 4");
 }
 
 TEST(MetricsTest, GaugesAreReadFromThePool) {
@@ -88,8 +90,35 @@ TEST(MetricsTest, GaugesAreReadFromThePool) {
   const std::string text = Text(PoolGauges(&pool));
   ExpectLine(text, "nabla_num_requests_running 2");
   ExpectLine(text, "nabla_num_requests_waiting 3");
-  ExpectLine(text, "nabla_kv_cache_usage_ratio 0.5");
-  ExpectLine(text, "nabla_engine_up{device=\"cpu\"} 1");
+  ExpectLine(text, "nabla_num_tokens_waiting 300");
+  ExpectLine(text, "nabla_kv_cache_usage_ratio{device=\"cpu\",engine=\"0\"} 0.5");
+  ExpectLine(text, "nabla_engine_requests_running{device=\"cpu\",engine=\"0\"} 2");
+  ExpectLine(text, "nabla_prefix_cache_hit_tokens_total{device=\"cpu\",engine=\"0\"} 6");
+  ExpectLine(text, "nabla_engine_up{device=\"cpu\",engine=\"0\"} 1");
+}
+
+TEST(MetricsTest, AnEngineThatHasFailedOrIsStuckIsDown) {
+  FakeEnginePool pool;
+  pool.SetEngines({{.device = "cuda:0", .healthy = false}, {.device = "cuda:1", .stuck = true}, {.device = "cuda:2"}});
+  const std::string text = Text(PoolGauges(&pool));
+  ExpectLine(text, "nabla_engine_up{device=\"cuda:0\",engine=\"0\"} 0");
+  ExpectLine(text, "nabla_engine_up{device=\"cuda:1\",engine=\"1\"} 0");
+  ExpectLine(text, "nabla_engine_up{device=\"cuda:2\",engine=\"2\"} 1");
+}
+
+TEST(MetricsTest, BatchesAndRewardCallsAreCounted) {
+  Metrics metrics("");
+  metrics.ObserveBatch(3);
+  metrics.ObserveBatch(16);
+  metrics.CountRewardRpc(absl::StatusCode::kOk);
+  metrics.CountRewardRpc(absl::StatusCode::kUnavailable);
+  metrics.CountRewardRpc(absl::StatusCode::kUnavailable);
+  const std::string text = Text(*metrics.registry());
+  ExpectLine(text, "nabla_decode_batch_size_sum 19");
+  ExpectLine(text, "nabla_decode_batch_size_bucket{le=\"4\"} 1");
+  ExpectLine(text, "nabla_decode_batch_size_bucket{le=\"16\"} 2");
+  ExpectLine(text, "nabla_reward_rpc_total{code=\"OK\"} 1");
+  ExpectLine(text, "nabla_reward_rpc_total{code=\"UNAVAILABLE\"} 2");
 }
 
 }  // namespace

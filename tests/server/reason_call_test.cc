@@ -4,8 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <set>
 #include <thread>
 
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "tests/server/fake_engine_pool.h"
 
 namespace nabla {
@@ -43,6 +47,7 @@ class FakeTransport : public Writer {
 
   const std::vector<v1::ReasonEvent>& events() const { return events_; }  // after Join
   const grpc::Status& status() const { return status_; }                  // after Join
+  const std::set<std::thread::id>& writers() const { return writers_; }   // after Join: the threads that have written
 
   void SendInitialMetadata() override {}
   void Write(const grpc::ByteBuffer* message, grpc::WriteOptions /*options*/) override {
@@ -51,6 +56,7 @@ class FakeTransport : public Writer {
     EXPECT_TRUE(message->DumpToSingleSlice(&slice).ok());
     EXPECT_TRUE(event.ParseFromArray(slice.begin(), static_cast<int>(slice.size())));
     const std::lock_guard<std::mutex> lock(mu_);
+    writers_.insert(std::this_thread::get_id());
     EXPECT_FALSE(writing_) << "one write at a time";
     EXPECT_FALSE(finished_);
     writing_ = true;
@@ -96,6 +102,7 @@ class FakeTransport : public Writer {
   std::condition_variable changed_;
   std::vector<v1::ReasonEvent> events_;
   grpc::Status status_;
+  std::set<std::thread::id> writers_;
   bool writing_ = false;
   bool finished_ = false;
   bool broken_ = false;
@@ -103,16 +110,22 @@ class FakeTransport : public Writer {
   int cancels_running_ = 0;
 };
 
-class ReasonCallTest : public testing::Test {
+class ReasonCallTest : public testing::Test, protected ReasonCallHost {
  protected:
   std::shared_ptr<ReasonCall> NewCall() {
-    return std::make_shared<ReasonCall>("id", &metrics_,
-                                        [this](const RequestRecord& record) { ended_.push_back(record); });
+    return std::make_shared<ReasonCall>(CallInfo{.request_id = "id", .trace_id = "trace", .client = "alice"},
+                                        static_cast<ReasonCallHost*>(this));
   }
+
+  Metrics& metrics() override { return metrics_; }
+  WriteQueue& writers() override { return *writers_; }
+  absl::Duration RetryDelay() override { return absl::Seconds(7); }
+  void OnCallEnded(const RequestRecord& record) override { ended_.push_back(record); }
 
   FakeEnginePool pool_;
   Metrics metrics_{"test"};
   std::vector<RequestRecord> ended_;  // read after the transport's Join
+  std::optional<WriteQueue> writers_{std::in_place, 2};
 };
 
 TEST_F(ReasonCallTest, RefusingEndsTheCallOnce) {
@@ -126,10 +139,25 @@ TEST_F(ReasonCallTest, RefusingEndsTheCallOnce) {
   EXPECT_EQ(ended_[0].status, absl::UnavailableError("draining"));
 }
 
+TEST_F(ReasonCallTest, AFullQueueSaysWhenToComeBack) {
+  pool_.RefuseWith(absl::ResourceExhaustedError("the queue is full"));
+  std::shared_ptr<ReasonCall> call = NewCall();
+  call->Start(&pool_, ReasonRequest{}, {}, false);
+  FakeTransport transport(call.get());
+  transport.Join();
+  EXPECT_EQ(transport.status().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  google::rpc::Status rich;
+  google::rpc::RetryInfo retry_info;
+  ASSERT_TRUE(rich.ParseFromString(transport.status().error_details()));
+  ASSERT_TRUE(rich.details_size() == 1 && rich.details(0).UnpackTo(&retry_info));
+  EXPECT_EQ(retry_info.retry_delay().seconds(), 7);
+  EXPECT_FALSE(ended_.at(0).admitted);
+}
+
 TEST_F(ReasonCallTest, IsFreedOnceGrpcAndThePoolAreDoneWithIt) {
   std::shared_ptr<ReasonCall> call = NewCall();
   const std::weak_ptr<ReasonCall> watched = call;
-  call->Start(&pool_, ReasonRequest{}, absl::InfiniteFuture(), false);
+  call->Start(&pool_, ReasonRequest{}, {}, false);
   {
     FakeTransport transport(call.get());
     call.reset();
@@ -139,12 +167,37 @@ TEST_F(ReasonCallTest, IsFreedOnceGrpcAndThePoolAreDoneWithIt) {
     ASSERT_EQ(transport.events().size(), 1u);
     EXPECT_TRUE(transport.events()[0].has_finished());
   }
+  writers_.reset();  // the queue may have kept it for a moment
   EXPECT_TRUE(watched.expired());
+}
+
+TEST_F(ReasonCallTest, WhoeverEmitsAnEventDoesNotWriteIt) {
+  std::shared_ptr<ReasonCall> call = NewCall();
+  call->Start(&pool_, ReasonRequest{}, {}, false);
+  FakeTransport transport(call.get());
+  const std::shared_ptr<FakeRequest> request = pool_.Next();
+  for (int i = 0; i < 10; ++i) request->Emit(CommittedEvent{{i}, "x"});
+  request->Finish(ReasonResult{});
+  transport.Join();
+  EXPECT_FALSE(transport.writers().empty());
+  EXPECT_EQ(transport.writers().count(std::this_thread::get_id()), 0u);
+}
+
+TEST_F(ReasonCallTest, TheRecordSaysWhoseCallItWas) {
+  std::shared_ptr<ReasonCall> call = NewCall();
+  call->Start(&pool_, ReasonRequest{}, {}, false);
+  FakeTransport transport(call.get());
+  pool_.Next()->Finish(ReasonResult{});
+  transport.Join();
+  EXPECT_EQ(ended_.at(0).request_id, "id");
+  EXPECT_EQ(ended_.at(0).trace_id, "trace");
+  EXPECT_EQ(ended_.at(0).client, "alice");
+  EXPECT_EQ(ended_.at(0).strategy, "nabla");
 }
 
 TEST_F(ReasonCallTest, AResultBeforeTheCallIsBoundIsWritten) {
   std::shared_ptr<ReasonCall> call = NewCall();
-  call->Start(&pool_, ReasonRequest{}, absl::InfiniteFuture(), false);
+  call->Start(&pool_, ReasonRequest{}, {}, false);
   const std::shared_ptr<FakeRequest> request = pool_.Next();
   request->Emit(CommittedEvent{{1}, "x"});
   request->Finish(ReasonResult{});
@@ -156,7 +209,7 @@ TEST_F(ReasonCallTest, AResultBeforeTheCallIsBoundIsWritten) {
 
 TEST_F(ReasonCallTest, ADeadlineThatCancelsIsADeadline) {
   std::shared_ptr<ReasonCall> call = NewCall();
-  call->Start(&pool_, ReasonRequest{}, absl::Now(), false);
+  call->Start(&pool_, ReasonRequest{}, {.deadline = absl::Now()}, false);
   FakeTransport transport(call.get());
   transport.Cancel();
   const std::shared_ptr<FakeRequest> request = pool_.Next();
@@ -168,7 +221,7 @@ TEST_F(ReasonCallTest, ADeadlineThatCancelsIsADeadline) {
 
 TEST_F(ReasonCallTest, AFailureOfTheEngineOutweighsACancellation) {
   std::shared_ptr<ReasonCall> call = NewCall();
-  call->Start(&pool_, ReasonRequest{}, absl::InfiniteFuture(), false);
+  call->Start(&pool_, ReasonRequest{}, {}, false);
   FakeTransport transport(call.get());
   transport.Cancel();
   pool_.Next()->Finish(absl::InternalError("lost"));
@@ -182,7 +235,7 @@ TEST_F(ReasonCallTest, EveryInterleavingEndsOnceAndKeepsTheOrder) {
   for (int round = 0; round < kRounds; ++round) {
     ended_.clear();
     std::shared_ptr<ReasonCall> call = NewCall();
-    call->Start(&pool_, ReasonRequest{}, absl::InfiniteFuture(), false);
+    call->Start(&pool_, ReasonRequest{}, {}, false);
     const std::shared_ptr<FakeRequest> request = pool_.Next();
     FakeTransport transport(call.get());
     call.reset();

@@ -12,7 +12,9 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
+#include "tests/server/health_client.h"
 #include "tests/server/server_fixture.h"
+#include "tests/server/test_certificates.h"
 
 namespace nabla {
 namespace {
@@ -61,7 +63,8 @@ TEST_F(ReasonerServiceTest, EventsArriveInOrderWhileTheRequestRuns) {
   EXPECT_FALSE(reader->Read(&event)) << "there is exactly one Finished, and it is last";
   EXPECT_TRUE(reader->Finish().ok());
   EXPECT_EQ(context.GetServerInitialMetadata().find("nabla-request-id")->second, "my-id.1");
-  EXPECT_THAT(AwaitLog(1)[0], HasSubstr("event=request_finished request_id=my-id.1 strategy=nabla code=OK"));
+  EXPECT_THAT(AwaitLog(1)[0],
+              HasSubstr("event=request_finished request_id=my-id.1 client=127.0.0.1 strategy=nabla code=OK"));
 }
 
 TEST_F(ReasonerServiceTest, AnUnfitRequestIdIsReplaced) {
@@ -79,6 +82,91 @@ TEST_F(ReasonerServiceTest, AnUnfitRequestIdIsReplaced) {
     ASSERT_NE(header, context.GetServerInitialMetadata().end());
     EXPECT_EQ(header->second.size(), 32u);
   }
+}
+
+TEST_F(ReasonerServiceTest, WithoutTokensAClientGoesByItsMetadataOrItsHost) {
+  StartServer({});
+  for (const auto& [id, client] : std::vector<std::pair<std::string, std::string>>{
+           {"team-1", "team-1"}, {"", "127.0.0.1"}, {"has space", "127.0.0.1"}}) {
+    grpc::ClientContext context;
+    if (!id.empty()) context.AddMetadata("nabla-client-id", id);
+    Reader reader = stub()->Reason(&context, Question());
+    const std::shared_ptr<FakeRequest> request = pool()->Next();
+    EXPECT_EQ(request->client(), client);
+    request->Finish(absl::InternalError("enough"));
+    reader->Finish();
+  }
+}
+
+TEST_F(ReasonerServiceTest, ATraceIsLoggedAndGivenBack) {
+  StartServer({});
+  grpc::ClientContext context;
+  context.AddMetadata("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+  Reader reader = stub()->Reason(&context, Question());
+  pool()->Next()->Finish(absl::InternalError("enough"));
+  reader->Finish();
+  EXPECT_THAT(AwaitLog(1)[0], HasSubstr(" trace_id=4bf92f3577b34da6a3ce929d0e0e4736 "));
+  const auto header = context.GetServerInitialMetadata().find("traceresponse");
+  ASSERT_NE(header, context.GetServerInitialMetadata().end());
+  const std::string response(header->second.data(), header->second.size());
+  EXPECT_THAT(response, testing::MatchesRegex("00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]+-01"));
+  EXPECT_THAT(response, testing::Not(HasSubstr("00f067aa0ba902b7"))) << "the span is the server's own";
+}
+
+TEST_F(ReasonerServiceTest, AnInvalidTraceIsIgnored) {
+  StartServer({});
+  grpc::ClientContext context;
+  context.AddMetadata("traceparent", "00-nonsense");
+  Reader reader = stub()->Reason(&context, Question());
+  pool()->Next()->Finish(absl::InternalError("enough"));
+  reader->Finish();
+  EXPECT_THAT(AwaitLog(1)[0], testing::Not(HasSubstr("trace_id")));
+  EXPECT_EQ(context.GetServerInitialMetadata().count("traceresponse"), 0u);
+}
+
+TEST_F(ReasonerServiceTest, WithTokensOnlyTheirHoldersAreServed) {
+  const TestFolder folder;
+  const std::string tokens =
+      folder.Write("tokens",
+                   "tokens { name: 'alice' max_priority: PRIORITY_NORMAL max_concurrent_requests: 1\n"
+                   "  sha256: '2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b' }");  // of "secret"
+  StartServer({.auth_tokens_file = tokens});
+  const auto finish = [&](const std::string& authorization, const v1::ReasonRequest& question) {
+    grpc::ClientContext context;
+    if (!authorization.empty()) context.AddMetadata("authorization", authorization);
+    return stub()->Reason(&context, question)->Finish();
+  };
+  EXPECT_EQ(finish("", Question()).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(finish("Bearer wrong", Question()).error_message(), "authorization: this token is not known here");
+  v1::ReasonRequest urgent = Question();
+  urgent.set_priority(v1::PRIORITY_HIGH);
+  EXPECT_EQ(finish("Bearer secret", urgent).error_code(), grpc::StatusCode::PERMISSION_DENIED);
+  AwaitLog(3);  // a call gives its place back before it is logged
+
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer secret");
+  Reader reader = stub()->Reason(&context, Question());
+  const std::shared_ptr<FakeRequest> request = pool()->Next();
+  EXPECT_EQ(request->client(), "alice");
+  EXPECT_EQ(finish("Bearer secret", Question()).error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  request->Finish(ReasonResult{});
+  EXPECT_THAT(AwaitLines("event=request_finished", 1)[0], HasSubstr(" client=alice "));
+  v1::ReasonEvent event;
+  EXPECT_TRUE(reader->Read(&event));
+  EXPECT_TRUE(reader->Finish().ok());
+
+  v1::GetInfoResponse info;
+  grpc::ClientContext stranger;
+  EXPECT_EQ(stub()->GetInfo(&stranger, {}, &info).error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  grpc::ClientContext alice;
+  alice.AddMetadata("authorization", "Bearer secret");
+  EXPECT_TRUE(stub()->GetInfo(&alice, {}, &info).ok());
+  EXPECT_EQ(Health(channel(), "nabla.v1.Reasoner"), "SERVING") << "probes need no token";
+
+  folder.Write("tokens",
+               "tokens { name: 'bob' sha256: 'd9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa' }");
+  AwaitLines("event=tokens_reloaded", 1);
+  EXPECT_EQ(finish("Bearer secret", Question()).error_code(), grpc::StatusCode::UNAUTHENTICATED);
 }
 
 TEST_F(ReasonerServiceTest, OmitDraftsLeavesDraftsAndProgressOut) {
@@ -253,6 +341,11 @@ TEST_F(ReasonerServiceTest, GetInfoTellsModelsLimitsAndLoad) {
   EXPECT_EQ(info.workers(), 4u);
   EXPECT_EQ(info.running(), 2u);
   EXPECT_EQ(info.waiting(), 3u);
+  ASSERT_EQ(info.engines_size(), 1);
+  EXPECT_EQ(info.engines(0).device(), "cpu");
+  EXPECT_TRUE(info.engines(0).healthy());
+  EXPECT_EQ(info.engines(0).running(), 2u);
+  EXPECT_EQ(info.engines(0).kv_cache_usage_ratio(), 0.5);
 }
 
 TEST_F(ReasonerServiceTest, WithoutARewardModelNablaIsNotOffered) {

@@ -2,6 +2,8 @@
 //
 //   class MyTest : public ServerTest {};
 //   TEST_F(MyTest, …) { StartServer({}); auto reader = stub()->Reason(&context, Question()); … }
+//
+// OpenServer and ServePool are the two halves of StartServer, for what happens before the models are loaded.
 #ifndef NABLA_TESTS_SERVER_SERVER_FIXTURE_H_
 #define NABLA_TESTS_SERVER_SERVER_FIXTURE_H_
 
@@ -16,7 +18,9 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "nabla/v1/reasoner.grpc.pb.h"
 #include "server/server.h"
 #include "tests/server/fake_engine_pool.h"
@@ -33,18 +37,29 @@ inline v1::ReasonRequest Question() {
 
 class ServerTest : public testing::Test {
  protected:
-  void StartServer(ServerOptions options, std::unique_ptr<FakeEnginePool> pool = std::make_unique<FakeEnginePool>()) {
-    options.log = [this](absl::string_view line) {
+  void StartServer(const ServerOptions& options,
+                   std::unique_ptr<FakeEnginePool> pool = std::make_unique<FakeEnginePool>()) {
+    ASSERT_NO_FATAL_FAILURE(OpenServer(options));
+    ServePool(std::move(pool));
+  }
+
+  void OpenServer(ServerOptions options) {
+    options.listener.log = [this](const LogEvent& event) {
       const std::lock_guard<std::mutex> lock(mu_);
-      log_.emplace_back(line);
+      log_.push_back(event.Format(LogFormat::kLogfmt, absl::Now()));
       logged_.notify_all();
     };
-    pool_ = pool.get();
-    absl::StatusOr<std::unique_ptr<Server>> server = Server::Create(options, std::move(pool));
+    options.watchdog_period = absl::Milliseconds(10);
+    absl::StatusOr<std::unique_ptr<Server>> server = Server::Create(options);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     channel_ = grpc::CreateChannel(address(), grpc::InsecureChannelCredentials());
     stub_ = v1::Reasoner::NewStub(channel_);
+  }
+
+  void ServePool(std::unique_ptr<FakeEnginePool> pool = std::make_unique<FakeEnginePool>()) {
+    pool_ = pool.get();
+    server_->Serve(std::move(pool));
   }
 
   std::string address() const { return absl::StrCat("127.0.0.1:", server_->port()); }
@@ -54,10 +69,21 @@ class ServerTest : public testing::Test {
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
 
   // Blocks until `count` calls have been logged, returns the lines.
-  std::vector<std::string> AwaitLog(size_t count) {
+  std::vector<std::string> AwaitLog(size_t count) { return AwaitLines("event=request_", count); }
+
+  // Blocks until `count` lines with `text` have been logged, returns them.
+  std::vector<std::string> AwaitLines(const std::string& text, size_t count) {
     std::unique_lock<std::mutex> lock(mu_);
-    EXPECT_TRUE(logged_.wait_for(lock, kTestPatience, [&] { return log_.size() >= count; }));
-    return log_;
+    std::vector<std::string> lines;
+    const auto enough = [&] {
+      lines.clear();
+      for (const std::string& line : log_) {
+        if (absl::StrContains(line, text)) lines.push_back(line);
+      }
+      return lines.size() >= count;
+    };
+    EXPECT_TRUE(logged_.wait_for(lock, kTestPatience, enough)) << "fewer than " << count << " lines with " << text;
+    return lines;
   }
 
  private:

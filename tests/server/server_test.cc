@@ -2,16 +2,19 @@
 #include "server/server.h"
 
 #include <gmock/gmock.h>
-#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/support/error_details.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <future>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/health_client.h"
 #include "tests/server/server_fixture.h"
 
 namespace nabla {
@@ -21,35 +24,7 @@ using ::testing::HasSubstr;
 
 class RunningServerTest : public ServerTest {
  protected:
-  // grpc.health.v1's Check: field 1 of the request is the service, field 1 of the response its status (1: SERVING, 2:
-  // NOT_SERVING).
-  int Health(const std::string& service) {
-    std::string request;
-    if (!service.empty()) request = absl::StrCat("\x0a", std::string(1, static_cast<char>(service.size())), service);
-    std::string response;
-    EXPECT_TRUE(Call("/grpc.health.v1.Health/Check", request, &response).ok());
-    return response.size() == 2 && response[0] == 0x08 ? response[1] : 0;
-  }
-
-  grpc::Status Call(const std::string& method, const std::string& request, std::string* response) {
-    grpc::GenericStub generic(channel());
-    grpc::ClientContext context;
-    const grpc::Slice slice(request);
-    const grpc::ByteBuffer request_bytes(&slice, 1);
-    grpc::ByteBuffer response_bytes;
-    std::promise<void> done;
-    grpc::Status status;
-    generic.UnaryCall(&context, method, {}, &request_bytes, &response_bytes, [&](grpc::Status result) {
-      status = std::move(result);
-      done.set_value();
-    });
-    EXPECT_EQ(done.get_future().wait_for(kTestPatience), std::future_status::ready);
-    grpc::Slice response_slice;
-    if (status.ok() && response_bytes.DumpToSingleSlice(&response_slice).ok()) {
-      response->assign(reinterpret_cast<const char*>(response_slice.begin()), response_slice.size());
-    }
-    return status;
-  }
+  std::string Readiness() { return Health(channel(), "nabla.v1.Reasoner"); }
 };
 
 // The answer to a plain HTTP GET.
@@ -70,25 +45,84 @@ std::string HttpGet(int port, const std::string& path) {
   return answer;
 }
 
-TEST_F(RunningServerTest, IsHealthyUntilItDrains) {
-  StartServer({.drain_timeout = absl::FromChrono(kTestPatience)});
-  EXPECT_EQ(Health(""), 1);
-  EXPECT_EQ(Health("nabla.v1.Reasoner"), 1);
-  std::string ignored;
-  EXPECT_EQ(Call("/grpc.health.v1.Health/Check",
-                 "\x0a\x03"
-                 "foo",
-                 &ignored)
-                .error_code(),
-            grpc::StatusCode::NOT_FOUND);
+TEST_F(RunningServerTest, IsAliveButNotReadyWhileTheModelsAreLoaded) {
+  OpenServer({});
+  EXPECT_EQ(Health(channel(), ""), "SERVING");
+  EXPECT_EQ(Readiness(), "NOT_SERVING");
+  grpc::ClientContext context;
+  const grpc::Status refused = stub()->Reason(&context, Question())->Finish();
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(refused.error_message(), "the server is loading its models; retry in a moment");
+  google::rpc::Status rich;
+  google::rpc::RetryInfo retry_info;
+  ASSERT_TRUE(grpc::ExtractErrorDetails(refused, &rich).ok());
+  EXPECT_TRUE(rich.details_size() == 1 && rich.details(0).UnpackTo(&retry_info));
+  grpc::ClientContext info_context;
+  v1::GetInfoResponse info;
+  EXPECT_EQ(stub()->GetInfo(&info_context, {}, &info).error_message(), refused.error_message());
 
+  ServePool();
+  EXPECT_EQ(Readiness(), "SERVING");
+  AwaitLines("event=ready", 1);
+  grpc::ClientContext ready_context;
+  EXPECT_TRUE(stub()->GetInfo(&ready_context, {}, &info).ok());
+}
+
+TEST_F(RunningServerTest, DrainsBeforeTheModelsAreLoaded) {
+  OpenServer({});
+  server()->Drain();
+  ServePool();  // came too late
+  EXPECT_EQ(Health(channel(), ""), absl::StrCat("code ", grpc::StatusCode::UNAVAILABLE));
+}
+
+TEST_F(RunningServerTest, IsNotReadyWhileAnEngineIsStuck) {
+  StartServer({});
+  EXPECT_EQ(Readiness(), "SERVING");
+  pool()->SetEngines({{.device = "cuda:0"}, {.device = "cuda:1", .stuck = true}});
+  EXPECT_THAT(AwaitLines("event=not_ready", 1)[0],
+              HasSubstr("level=error event=not_ready message=\"the engine on cuda:1 has made no progress for 1m\""));
+  EXPECT_EQ(Readiness(), "NOT_SERVING");
+  EXPECT_EQ(Health(channel(), ""), "SERVING");
+  pool()->SetEngines({{.device = "cuda:0"}, {.device = "cuda:1"}});
+  AwaitLines("event=ready", 2);
+  EXPECT_EQ(Readiness(), "SERVING");
+}
+
+TEST_F(RunningServerTest, IsReadyAsLongAsOneEngineIsHealthy) {
+  StartServer({});
+  pool()->SetEngines({{.device = "cuda:0", .healthy = false, .stuck = true}, {.device = "cuda:1", .healthy = false}});
+  EXPECT_THAT(AwaitLines("event=not_ready", 1)[0], HasSubstr("message=\"every engine has failed\""));
+  EXPECT_EQ(Readiness(), "NOT_SERVING");
+  pool()->SetEngines({{.device = "cuda:0", .healthy = false, .stuck = true}, {.device = "cuda:1"}});
+  AwaitLines("event=ready", 2);
+  EXPECT_EQ(Readiness(), "SERVING");
+}
+
+TEST_F(RunningServerTest, WatchersOfReadinessAreTold) {
+  OpenServer({});
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service("nabla.v1.Reasoner");
+  grpc::ClientContext context;
+  auto watch = grpc::health::v1::Health::NewStub(channel())->Watch(&context, request);
+  grpc::health::v1::HealthCheckResponse response;
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
+  ServePool();
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::SERVING);
+  context.TryCancel();
+}
+
+TEST_F(RunningServerTest, DrainingIsAliveButNotReady) {
+  StartServer({.drain_timeout = absl::FromChrono(kTestPatience)});
+  EXPECT_EQ(Health(channel(), "foo"), absl::StrCat("code ", grpc::StatusCode::NOT_FOUND));
   grpc::ClientContext context;
   auto reader = stub()->Reason(&context, Question());
   const std::shared_ptr<FakeRequest> request = pool()->Next();
   std::thread drain([this] { server()->Drain(); });
   ASSERT_TRUE(pool()->AwaitShutdown());
-  EXPECT_EQ(Health(""), 2);
-  EXPECT_EQ(Health("nabla.v1.Reasoner"), 2);
+  EXPECT_EQ(Health(channel(), ""), "SERVING");
+  EXPECT_EQ(Readiness(), "NOT_SERVING");
   request->Finish(ReasonResult{});
   drain.join();
   v1::ReasonEvent event;
@@ -149,16 +183,20 @@ TEST_F(RunningServerTest, AClientThatDoesNotReadCannotHoldTheDrain) {
 
 TEST_F(RunningServerTest, ATakenPortIsAnError) {
   StartServer({.metrics_port = 0});
-  const absl::Status taken = Server::Create({.port = server()->port()}, std::make_unique<FakeEnginePool>()).status();
+  const absl::Status taken = Server::Create({.listener = {.port = server()->port()}}).status();
   EXPECT_EQ(taken.code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(taken.message(),
-            absl::StrCat("cannot listen on ", address(),
-                         ": the port is in use or the host is not an address of this machine; choose another with "
-                         "--port or --host"));
-  const absl::Status metrics_taken =
-      Server::Create({.metrics_port = server()->metrics_port()}, std::make_unique<FakeEnginePool>()).status();
+  EXPECT_THAT(std::string(taken.message()), HasSubstr("choose another with --port or --host"));
+  const absl::Status metrics_taken = Server::Create({.metrics_port = server()->metrics_port()}).status();
   EXPECT_EQ(metrics_taken.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(metrics_taken.message()), HasSubstr("choose another with --metrics_port or --host"));
+}
+
+TEST_F(RunningServerTest, AnOpenListenerIsLoggedAtTheStart) {
+  OpenServer({.listener = {.host = "0.0.0.0"}});
+  EXPECT_THAT(
+      AwaitLines("event=open_listener", 1)[0],
+      HasSubstr("level=warning event=open_listener host=0.0.0.0 message=\"whoever reaches this port may use it, "
+                "in the clear; set --tls_certificate, --tls_key and --auth_tokens\""));
 }
 
 TEST_F(RunningServerTest, MetricsAreServedAndAddUp) {
@@ -197,7 +235,9 @@ TEST_F(RunningServerTest, ReflectionListsTheServices) {
   StartServer({});
   std::string response;
   // ServerReflectionRequest{list_services: "*"}; a bidirectional method takes a unary call.
-  ASSERT_TRUE(Call("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "\x3a\x01*", &response).ok());
+  ASSERT_TRUE(
+      CallWithBytes(channel(), "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "\x3a\x01*", &response)
+          .ok());
   EXPECT_THAT(response, HasSubstr("nabla.v1.Reasoner"));
   EXPECT_THAT(response, HasSubstr("grpc.health.v1.Health"));
 }
@@ -205,8 +245,9 @@ TEST_F(RunningServerTest, ReflectionListsTheServices) {
 TEST_F(RunningServerTest, DestructionStopsRunningRequests) {
   auto pool = std::make_unique<FakeEnginePool>();
   FakeEnginePool* fake = pool.get();
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Create({.log = [](absl::string_view) {}}, std::move(pool));
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Create({.listener = {.log = [](const LogEvent&) {}}});
   ASSERT_TRUE(server.ok()) << server.status();
+  (*server)->Serve(std::move(pool));
   auto channel = grpc::CreateChannel(absl::StrCat("127.0.0.1:", (*server)->port()), grpc::InsecureChannelCredentials());
   grpc::ClientContext context;
   auto reader = v1::Reasoner::NewStub(channel)->Reason(&context, Question());

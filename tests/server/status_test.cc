@@ -54,6 +54,15 @@ TEST(StatusTest, RetryInfoSaysWhenToComeBack) {
   }
 }
 
+TEST(StatusTest, ADelayOfItsOwnIsRoundedUp) {
+  const absl::Status status =
+      WithRetryDelay(absl::ResourceExhaustedError("queue full"), absl::Milliseconds(2500) + absl::Nanoseconds(1));
+  google::rpc::RetryInfo retry_info;
+  ASSERT_TRUE(Rich(ToGrpcStatus(status)).details(0).UnpackTo(&retry_info));
+  EXPECT_EQ(retry_info.retry_delay().seconds(), 2);
+  EXPECT_EQ(retry_info.retry_delay().nanos(), 501'000'000);
+}
+
 TEST(StatusTest, OtherCodesPassThrough) {
   const grpc::Status converted = ToGrpcStatus(absl::DeadlineExceededError("too late"));
   EXPECT_EQ(converted.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);

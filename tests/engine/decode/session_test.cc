@@ -4,6 +4,7 @@
 
 #include "engine/decode/session_state.h"
 #include "engine/model/model.h"
+#include "tests/engine/model_fixture.h"
 #include "tests/engine/test_models.h"
 
 namespace nabla {
@@ -28,23 +29,28 @@ class RecordingSink : public EventSink {
 
 class SessionTest : public testing::Test {
  protected:
-  static void SetUpTestSuite() { model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value(); }
-  static void TearDownTestSuite() { model_.reset(); }
+  static void SetUpTestSuite() {
+    model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value();
+    runner_ = NewRunner(model_);
+  }
+  static void TearDownTestSuite() { model_.reset(), runner_.reset(); }
 
   std::unique_ptr<Session> Open(Session::Options options) {
     if (options.prompt_ids.empty()) options.prompt_ids = {1, 87, 85, 285, 201, 5, 2, 201, 1};
-    return Session::Create(model_, std::move(options), &stop_, &sink_, &usage_).value();
+    return Session::Create(runner_.get(), std::move(options), &stop_, &sink_, &usage_).value();
   }
   std::vector<int32_t> Response(const Session& session) {
     return {session.response().begin(), session.response().end()};
   }
 
   static std::shared_ptr<const Model> model_;
+  static std::shared_ptr<ModelRunner> runner_;
   StopToken stop_;
   RecordingSink sink_;
   Usage usage_;
 };
 std::shared_ptr<const Model> SessionTest::model_;
+std::shared_ptr<ModelRunner> SessionTest::runner_;
 
 constexpr SamplingOptions kGreedy = {.temperature = 0};
 
@@ -80,13 +86,13 @@ TEST_F(SessionTest, ARejectedProposalLeavesNoTrace) {
   session->Commit(4);
   const std::vector<int32_t> before = Response(*session);
   const torch::Tensor hidden = session->state().hidden.narrow(0, 0, 16).clone();
-  const torch::Tensor keys = session->state().cache.Keys(1, session->state().cache.length()).clone();
+  const torch::Tensor keys = session->state().cache.Gather(1, session->state().cache.length()).first;
   ASSERT_TRUE(session->Propose(before[4] == 9 ? 10 : 9, kGreedy).ok());
   EXPECT_NE(Response(*session), before);
   session->Reject();
   EXPECT_EQ(Response(*session), before);
   EXPECT_TRUE(torch::equal(session->state().hidden.narrow(0, 0, 16), hidden));
-  EXPECT_TRUE(torch::equal(session->state().cache.Keys(1, session->state().cache.length()), keys));
+  EXPECT_TRUE(torch::equal(session->state().cache.Gather(1, session->state().cache.length()).first, keys));
   EXPECT_EQ(session->stats(15).argmax, before[15]);
 }
 
@@ -152,13 +158,14 @@ TEST_F(SessionTest, CancellingEndsDecodingWithinOneStep) {
 
 TEST_F(SessionTest, APastDeadlineIsSeenBeforeThePromptIsRun) {
   const StopToken late(absl::Now() - absl::Seconds(1));
-  const auto session = Session::Create(model_, {.prompt_ids = {1, 2, 3}}, &late, &sink_, &usage_);
-  EXPECT_EQ(session.status(), absl::DeadlineExceededError("the request's deadline has passed"));
+  const auto session = Session::Create(runner_.get(), {.prompt_ids = {1, 2, 3}}, &late, &sink_, &usage_).value();
+  EXPECT_EQ(session->RollOut(kGreedy, Session::Stream::kCommit),
+            absl::DeadlineExceededError("the request's deadline has passed"));
 }
 
 TEST_F(SessionTest, PromptsThatDoNotFitAreRefused) {
   const auto error = [&](std::vector<int32_t> ids) {
-    return Session::Create(model_, {.prompt_ids = std::move(ids)}, &stop_, &sink_, &usage_).status();
+    return Session::Create(runner_.get(), {.prompt_ids = std::move(ids)}, &stop_, &sink_, &usage_).status();
   };
   EXPECT_EQ(error({}), absl::InvalidArgumentError("messages: the prompt has no tokens; say something"));
   EXPECT_EQ(error(std::vector<int32_t>(512, 5)),

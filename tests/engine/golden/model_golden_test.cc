@@ -23,6 +23,7 @@
 #include "engine/strategy/strategy.h"
 #include "engine/text/chat_template.h"
 #include "tests/engine/golden_dir.h"
+#include "tests/engine/model_fixture.h"
 
 namespace nabla {
 namespace {
@@ -79,6 +80,7 @@ class Case {
   explicit Case(const std::string& folder) {
     std::ifstream(folder + "/golden.json") >> golden;
     model = Load(folder + "/lm");
+    runner = NewRunner(model);
     classifier = Reward(Load(folder + "/rm"), RewardKind::kClassifier);
     judge = Reward(Load(folder + "/judge"), RewardKind::kLikelihood);
   }
@@ -86,8 +88,8 @@ class Case {
   // The prompt run through the model, the greedy continuation rolled out.
   std::unique_ptr<Session> Greedy(int tokens, EventSink* sink) {
     auto session = Session::Create(
-        model, {.prompt_ids = golden["prompt_ids"].get<std::vector<int32_t>>(), .max_new_tokens = tokens}, &stop, sink,
-        &usage);
+        runner.get(), {.prompt_ids = golden["prompt_ids"].get<std::vector<int32_t>>(), .max_new_tokens = tokens}, &stop,
+        sink, &usage);
     EXPECT_TRUE(session.ok()) << session.status();
     return *std::move(session);
   }
@@ -102,6 +104,7 @@ class Case {
 
   Json golden;
   std::shared_ptr<const Model> model;
+  std::shared_ptr<ModelRunner> runner;
   std::unique_ptr<LocalRewardModel> classifier, judge;
   StopToken stop;
   DiscardingSink discard;
@@ -114,7 +117,7 @@ class Case {
     return *std::move(loaded);
   }
   static std::unique_ptr<LocalRewardModel> Reward(std::shared_ptr<const Model> loaded, RewardKind kind) {
-    auto reward = LocalRewardModel::Create(std::move(loaded), kind, {});
+    auto reward = LocalRewardModel::Create(NewRunner(std::move(loaded)), kind, VerdictOptions());
     EXPECT_TRUE(reward.ok()) << reward.status();
     return *std::move(reward);
   }
@@ -149,9 +152,9 @@ TEST_P(ModelGoldenTest, PromptIdsLogitsAndGreedyContinuation) {
   EXPECT_EQ(*text, c.golden["prompt_text"].get<std::string>());
   EXPECT_EQ(c.model->tokenizer().Encode(*text), c.golden["prompt_ids"].get<std::vector<int32_t>>());
   const auto session = c.Greedy(24, &c.discard);
+  ASSERT_TRUE(session->RollOut({.temperature = 0}, Session::Stream::kCommit).ok());
   ExpectNear(c.golden["prompt_last_logits"], c.model->Head(session->state().hidden[0]), kTolerance,
              "logits at the prompt's last position");
-  ASSERT_TRUE(session->RollOut({.temperature = 0}, Session::Stream::kCommit).ok());
   EXPECT_EQ(std::vector<int32_t>(session->response().begin(), session->response().end()),
             c.golden["greedy_24"].get<std::vector<int32_t>>());
 }
@@ -258,7 +261,7 @@ TEST_P(ModelGoldenTest, WholeTraces) {
     ResponseScorer scorer = c.Scorer(*c.classifier, tokens);
     RevisionSink sink;
     const auto session = c.Greedy(tokens, &sink);
-    auto result = RunNabla(options, std::nullopt, *session, scorer);
+    auto result = RunNabla(options, std::nullopt, *session, &scorer);
     ASSERT_TRUE(result.ok()) << result.status();
     EXPECT_EQ(result->token_ids, golden["output_ids"].get<std::vector<int32_t>>());
     EXPECT_EQ(c.usage.rollouts, golden["stats"]["n_generations"].get<int>());

@@ -15,7 +15,7 @@ TEST(LikelihoodTest, BlocksAgreeWithAutogradOverTheWholeMatrix) {
   std::vector<int32_t> targets;
   for (int64_t i = 0; i < rows; ++i) targets.push_back(static_cast<int32_t>((i * 37) % 403));
 
-  const torch::Tensor chosen = torch::log_softmax(model->Head(hidden), -1)
+  const torch::Tensor chosen = torch::log_softmax(torch::matmul(hidden, model->head_weight().t()), -1)
                                    .gather(1, torch::tensor(targets, torch::kInt64).unsqueeze(1))
                                    .squeeze(1);
   const torch::Tensor gradient = torch::autograd::grad({chosen.sum()}, {hidden})[0];

@@ -6,6 +6,7 @@
 
 #include "engine/model/model.h"
 #include "engine/model/safetensors.h"
+#include "tests/engine/model_fixture.h"
 #include "tests/engine/test_models.h"
 
 namespace nabla {
@@ -61,8 +62,8 @@ TEST(ModelLoadingTest, ShardsGiveTheSameModel) {
              single = Model::Load(LanguageModelFolder(), "float32", "cpu", 0);
   ASSERT_TRUE(sharded.ok()) << sharded.status();
   const auto run = [](const Model& model) {
-    KvCache cache(model.config(), 4, model.dtype(), model.device());
-    return model.body().Extend(model.body().Embed({5, 6, 7, 8}), cache);
+    KvCache cache = NewKvCache(model);
+    return Extend(model, {5, 6, 7, 8}, cache);
   };
   EXPECT_TRUE(torch::equal(run(**sharded), run(**single)));
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/model/model.h"
+#include "tests/engine/model_fixture.h"
 #include "tests/engine/test_models.h"
 
 namespace nabla {
@@ -11,28 +12,25 @@ namespace {
 class TransformerTest : public testing::TestWithParam<const char*> {
  protected:
   TransformerTest() : model_(Model::Load(GetParam(), "float32", "cpu", 0).value()) {}
-  KvCache Cache(int64_t capacity) const {
-    return KvCache(model_->config(), capacity, model_->dtype(), model_->device());
-  }
+  KvCache Cache() const { return NewKvCache(*model_); }
 
   const std::vector<int32_t> ids_ = {5, 80, 7, 200, 300, 402, 11, 12};
   std::shared_ptr<const Model> model_;
 };
 
 TEST_P(TransformerTest, TokenByTokenEqualsAllAtOnce) {
-  const Transformer& body = model_->body();
-  KvCache whole = Cache(8), stepwise = Cache(8);
-  const torch::Tensor expected = body.Extend(body.Embed(ids_), whole);
+  KvCache whole = Cache(), stepwise = Cache();
+  const torch::Tensor expected = Extend(*model_, ids_, whole);
   std::vector<torch::Tensor> rows;
-  for (const int32_t id : ids_) rows.push_back(body.Extend(body.Embed({id}), stepwise));
-  EXPECT_TRUE(torch::allclose(torch::cat(rows), expected, 1e-4, 1e-4));
+  for (const int32_t id : ids_) rows.push_back(Extend(*model_, {id}, stepwise));
+  EXPECT_TRUE(torch::equal(torch::cat(rows), expected)) << "bit for bit";
 }
 
 TEST_P(TransformerTest, ForwardBehindACachedPrefixEqualsForwardOfEverything) {
   const Transformer& body = model_->body();
-  KvCache whole = Cache(8), prefix = Cache(8);
-  const torch::Tensor expected = body.Extend(body.Embed(ids_), whole);
-  body.Extend(body.Embed(absl::MakeConstSpan(ids_).subspan(0, 5)), prefix);
+  KvCache whole = Cache(), prefix = Cache();
+  const torch::Tensor expected = Extend(*model_, ids_, whole);
+  Extend(*model_, absl::MakeConstSpan(ids_).subspan(0, 5), prefix);
   const torch::Tensor behind = body.Forward(body.Embed(absl::MakeConstSpan(ids_).subspan(3)), prefix, 3);
   EXPECT_TRUE(torch::allclose(behind, expected.narrow(0, 3, 5), 1e-4, 1e-4));
   EXPECT_EQ(prefix.length(), 5) << "a differentiable pass must leave the cache alone";
@@ -40,8 +38,8 @@ TEST_P(TransformerTest, ForwardBehindACachedPrefixEqualsForwardOfEverything) {
 
 TEST_P(TransformerTest, GradientAtTheInputsAgreesWithFiniteDifferences) {
   const Transformer& body = model_->body();
-  KvCache prefix = Cache(8);
-  body.Extend(body.Embed(absl::MakeConstSpan(ids_).subspan(0, 3)), prefix);
+  KvCache prefix = Cache();
+  Extend(*model_, absl::MakeConstSpan(ids_).subspan(0, 3), prefix);
   const torch::Tensor start = body.Embed(absl::MakeConstSpan(ids_).subspan(3)).clone();
   torch::manual_seed(1);
   const torch::Tensor weights = torch::randn({5, 64}), direction = torch::randn({5, 64});
@@ -55,25 +53,67 @@ TEST_P(TransformerTest, GradientAtTheInputsAgreesWithFiniteDifferences) {
   EXPECT_NEAR(numeric, analytic, 2e-2 * std::max(1.0, std::abs(analytic)));
 }
 
-TEST_P(TransformerTest, ARestoredTailIsAsBefore) {
-  const Transformer& body = model_->body();
-  KvCache cache = Cache(8);
-  body.Extend(body.Embed(absl::MakeConstSpan(ids_).subspan(0, 6)), cache);
-  const torch::Tensor keys = cache.Keys(0, 6).clone(), values = cache.Values(1, 6).clone();
-  const KvCache::Tail tail = cache.CopyTail(2);
-  cache.Truncate(2);
-  body.Extend(body.Embed({9, 10, 11, 12, 13, 14}), cache);
-  cache.RestoreTail(tail);
+// What a token comes to must not depend on what shares its batch (the numbers, not only the text).
+TEST_P(TransformerTest, ARowsNumbersDoNotDependOnItsBatchMates) {
+  KvCache alone = Cache();
+  Extend(*model_, absl::MakeConstSpan(ids_).subspan(0, 5), alone);
+  const torch::Tensor expected = Extend(*model_, {42}, alone);
+
+  const auto pool = NewKvPool(*model_, 1024);
+  for (const int64_t mates : {1, 2, 3, 7, 16}) {
+    std::vector<KvCache> caches;
+    std::vector<std::vector<int32_t>> tokens;
+    for (int64_t i = 0; i <= mates; ++i) {
+      caches.emplace_back(pool);
+      const bool ours = i == mates / 2;
+      std::vector<int32_t> before(ids_.begin(), ids_.begin() + (ours ? 5 : 1 + i % 7));
+      Extend(*model_, before, caches.back());
+      tokens.push_back(ours ? std::vector<int32_t>{42} : std::vector<int32_t>(1 + i % 3, static_cast<int32_t>(50 + i)));
+      ASSERT_TRUE(caches.back().Prepare(static_cast<int64_t>(tokens.back().size())).ok());
+    }
+    std::vector<Slice> slices;
+    int64_t row = 0, our_row = 0;
+    for (int64_t i = 0; i <= mates; ++i) {
+      if (i == mates / 2) our_row = row;
+      slices.push_back({&caches[i], tokens[i]});
+      row += static_cast<int64_t>(tokens[i].size());
+    }
+    const torch::Tensor hidden = model_->body().Extend(slices);
+    EXPECT_TRUE(torch::equal(hidden.narrow(0, our_row, 1), expected)) << "among " << mates;
+    EXPECT_TRUE(torch::equal(model_->Head(hidden)[our_row], model_->Head(expected)[0])) << "among " << mates;
+  }
+}
+
+TEST_P(TransformerTest, KernelsAgreeWithTorch) {
+  KvCache first = Cache(), second = Cache();
+  const std::vector<int32_t> begin(ids_.begin(), ids_.begin() + 3), rest(ids_.begin() + 3, ids_.end());
+  Extend(*model_, begin, first);
+  ASSERT_TRUE(second.Prepare(3).ok());
+  model_->body().ExtendWithTorch({{&second, begin}});
+  ASSERT_TRUE(second.Prepare(5).ok());
+  const torch::Tensor expected = model_->body().ExtendWithTorch({{&second, rest}});
+  EXPECT_TRUE(torch::allclose(Extend(*model_, rest, first), expected, 1e-4, 1e-4));
+  EXPECT_EQ(second.length(), 8);
+}
+
+TEST_P(TransformerTest, AForkGoesItsOwnWay) {
+  KvCache cache = Cache();
+  Extend(*model_, absl::MakeConstSpan(ids_).subspan(0, 6), cache);
+  const torch::Tensor keys = cache.Gather(0, 6).first, values = cache.Gather(1, 6).second;
+  KvCache fork = cache.Fork(2);
+  Extend(*model_, {9, 10, 11, 12, 13, 14}, fork);
   EXPECT_EQ(cache.length(), 6);
-  EXPECT_TRUE(torch::equal(cache.Keys(0, 6), keys));
-  EXPECT_TRUE(torch::equal(cache.Values(1, 6), values));
+  EXPECT_EQ(fork.length(), 8);
+  EXPECT_TRUE(torch::equal(cache.Gather(0, 6).first, keys));
+  EXPECT_TRUE(torch::equal(cache.Gather(1, 6).second, values));
+  EXPECT_TRUE(torch::equal(fork.Gather(0, 2).first, keys.narrow(1, 0, 2)));
 }
 
 TEST_P(TransformerTest, Bfloat16IsCloseToFloat32) {
   const auto half = Model::Load(GetParam(), "bfloat16", "cpu", 0).value();
   const auto logits = [&](const Model& model) {
-    KvCache cache(model.config(), 8, model.dtype(), model.device());
-    return model.Head(model.body().Extend(model.body().Embed(ids_), cache));
+    KvCache cache = NewKvCache(model);
+    return model.Head(Extend(model, ids_, cache));
   };
   const torch::Tensor exact = logits(*model_), rounded = logits(*half);
   EXPECT_EQ(rounded.scalar_type(), torch::kFloat32);

@@ -4,6 +4,7 @@
 
 #include "engine/model/model.h"
 #include "engine/text/chat_template.h"
+#include "tests/engine/model_fixture.h"
 #include "tests/engine/test_models.h"
 
 namespace nabla {
@@ -15,14 +16,14 @@ std::shared_ptr<const Model> Judge() { return Model::Load(JudgeFolder(), "float3
 
 // Logits at the last position of a text, computed without any cache.
 torch::Tensor LastLogits(const Model& model, const std::vector<int32_t>& ids) {
-  KvCache cache(model.config(), static_cast<int64_t>(ids.size()), model.dtype(), model.device());
-  return model.Head(model.body().Extend(model.body().Embed(ids), cache))[-1];
+  KvCache cache = NewKvCache(model);
+  return model.Head(Extend(model, ids, cache))[-1];
 }
 
 TEST(LocalRewardModelTest, AVerdictIsTheLogOddsOfTheTwoWordsBehindTheQuestion) {
   const auto model = Judge();
   const VerdictOptions verdict{.question = "Right?", .yes = "Y", .no = "N"};
-  const auto reward = LocalRewardModel::Create(model, RewardKind::kVerdict, verdict).value();
+  const auto reward = LocalRewardModel::Create(NewRunner(model), RewardKind::kVerdict, verdict).value();
   const std::vector<int32_t> response = model->tokenizer().Encode("There are 7.");
   const double score = reward->Open(kQuestion, 32).value()->Score(response).value();
 
@@ -38,7 +39,8 @@ TEST(LocalRewardModelTest, AVerdictIsTheLogOddsOfTheTwoWordsBehindTheQuestion) {
 // The input gradient of every kind, against finite differences along the embedding of another token.
 TEST(LocalRewardModelTest, GradientPredictsTheChangeOfASmallStepAtTheEmbeddings) {
   const auto model = Judge();
-  const auto reward = LocalRewardModel::Create(model, RewardKind::kVerdict, {.yes = "Y", .no = "N"}).value();
+  const auto reward =
+      LocalRewardModel::Create(NewRunner(model), RewardKind::kVerdict, VerdictOptions{.yes = "Y", .no = "N"}).value();
   const auto context = reward->Open(kQuestion, 32).value();
   const std::vector<int32_t> response = {10, 40, 90, 200, 17};
   const RewardGradient gradient = context->ScoreGradient(response, 1).value();
@@ -57,9 +59,9 @@ TEST(LocalRewardModelTest, GradientPredictsTheChangeOfASmallStepAtTheEmbeddings)
   std::vector<int32_t> ids = before;
   ids.insert(ids.end(), response.begin(), response.end());
   ids.insert(ids.end(), after.begin(), after.end());
-  const KvCache nothing(model->config(), 1, model->dtype(), model->device());
+  const KvCache nothing = NewKvCache(*model);
   const torch::Tensor inputs = model->body().Embed(ids).clone().requires_grad_(true);
-  const torch::Tensor logits = model->Head(model->body().Forward(inputs, nothing, 0))[-1];
+  const torch::Tensor logits = torch::matmul(model->body().Forward(inputs, nothing, 0), model->head_weight().t())[-1];
   const torch::Tensor odds = logits[model->tokenizer().Encode("Y")[0]] - logits[model->tokenizer().Encode("N")[0]];
   const torch::Tensor expected =
       torch::autograd::grad({odds}, {inputs})[0].narrow(0, static_cast<int64_t>(before.size()) + 1, 4);
@@ -69,7 +71,7 @@ TEST(LocalRewardModelTest, GradientPredictsTheChangeOfASmallStepAtTheEmbeddings)
 
 TEST(LocalRewardModelTest, LikelihoodRowsAreTheJudgesLogProbabilities) {
   const auto model = Judge();
-  const auto reward = LocalRewardModel::Create(model, RewardKind::kLikelihood, {}).value();
+  const auto reward = LocalRewardModel::Create(NewRunner(model), RewardKind::kLikelihood, VerdictOptions()).value();
   const auto context = reward->Open(kQuestion, 32).value();
   const std::vector<int32_t> response = {10, 40, 90, 200, 17};
   const RewardGradient gradient = context->ScoreGradient(response, 2).value();
@@ -83,7 +85,7 @@ TEST(LocalRewardModelTest, LikelihoodRowsAreTheJudgesLogProbabilities) {
 }
 
 TEST(LocalRewardModelTest, AOneTokenResponseHasAGradient) {
-  const auto reward = LocalRewardModel::Create(Judge(), RewardKind::kLikelihood, {}).value();
+  const auto reward = LocalRewardModel::Create(NewRunner(Judge()), RewardKind::kLikelihood, VerdictOptions()).value();
   const auto context = reward->Open(kQuestion, 8).value();
   const RewardGradient gradient = context->ScoreGradient(std::vector<int32_t>{10}, 0).value();
   EXPECT_EQ(gradient.rows, 1);
@@ -93,16 +95,19 @@ TEST(LocalRewardModelTest, AOneTokenResponseHasAGradient) {
 TEST(LocalRewardModelTest, ModelAndKindMustGoTogether) {
   const auto classifier = Model::Load(ClassifierFolder(), "float32", "cpu", 0).value();
   EXPECT_EQ(
-      LocalRewardModel::Create(classifier, RewardKind::kLikelihood, {}).status().message(),
+      LocalRewardModel::Create(NewRunner(classifier), RewardKind::kLikelihood, VerdictOptions()).status().message(),
       "reward model rm is a Qwen3ForSequenceClassification; reward kind likelihood or verdict needs a …ForCausalLM");
-  EXPECT_EQ(LocalRewardModel::Create(Judge(), RewardKind::kClassifier, {}).status().message(),
+  EXPECT_EQ(LocalRewardModel::Create(NewRunner(Judge()), RewardKind::kClassifier, VerdictOptions()).status().message(),
             "reward model judge is a Qwen3ForCausalLM; reward kind classifier needs a …ForSequenceClassification");
-  EXPECT_EQ(LocalRewardModel::Create(Judge(), RewardKind::kVerdict, {.yes = "Yes", .no = "Yep"}).status().message(),
-            "the verdict's words \"Yes\" and \"Yep\" begin with the same token; choose others");
+  EXPECT_EQ(
+      LocalRewardModel::Create(NewRunner(Judge()), RewardKind::kVerdict, VerdictOptions{.yes = "Yes", .no = "Yep"})
+          .status()
+          .message(),
+      "the verdict's words \"Yes\" and \"Yep\" begin with the same token; choose others");
 }
 
 TEST(LocalRewardModelTest, ConversationsThatDoNotFitAreRefused) {
-  const auto reward = LocalRewardModel::Create(Judge(), RewardKind::kLikelihood, {}).value();
+  const auto reward = LocalRewardModel::Create(NewRunner(Judge()), RewardKind::kLikelihood, VerdictOptions()).value();
   EXPECT_EQ(reward->Open(kQuestion, 5000).status().code(), absl::StatusCode::kOutOfRange);
   EXPECT_EQ(reward->Open({{"user", "<<<response>>>"}}, 8).status().message(),
             "messages: the reward model's chat template does not show the text <<<response>>> exactly once; leave it "

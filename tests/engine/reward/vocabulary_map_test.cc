@@ -11,17 +11,23 @@ namespace {
 class Vocabulary : public RewardModel {
  public:
   explicit Vocabulary(std::shared_ptr<const Tokenizer> tokenizer) : tokenizer_(std::move(tokenizer)) {}
-  absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage>, int) const override {
+  absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage>, int,
+                                                      const StopToken*) const override {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<std::vector<float>> ProjectToVocabulary(absl::Span<const float>, int) const override {
     return absl::UnimplementedError("");
   }
-  const Tokenizer& tokenizer() const override { return *tokenizer_; }
+  std::vector<std::string> TokenStrings() const override {
+    std::vector<std::string> strings(tokenizer_->vocabulary_size());
+    for (size_t id = 0; id < strings.size(); ++id) strings[id] = tokenizer_->TokenString(static_cast<int32_t>(id));
+    return strings;
+  }
   int vocabulary_size() const override { return tokenizer_->vocabulary_size(); }
   int32_t pad_token_id() const override { return 0; }
   RewardKind kind() const override { return RewardKind::kClassifier; }
   const std::string& name() const override { return name_; }
+  ModelInfo info() const override { return {}; }
 
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;

@@ -3,6 +3,7 @@
 #include "engine/model/model.h"
 #include "engine/reward/local_reward_model.h"
 #include "engine/strategy/strategy.h"
+#include "tests/engine/model_fixture.h"
 #include "tests/engine/test_models.h"
 
 namespace nabla {
@@ -27,11 +28,12 @@ class NablaTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value();
-    reward_ = LocalRewardModel::Create(Model::Load(ClassifierFolder(), "float32", "cpu", 0).value(),
-                                       RewardKind::kClassifier, {})
+    runner_ = NewRunner(model_);
+    reward_ = LocalRewardModel::Create(NewRunner(Model::Load(ClassifierFolder(), "float32", "cpu", 0).value()),
+                                       RewardKind::kClassifier, VerdictOptions())
                   .value();
   }
-  static void TearDownTestSuite() { model_.reset(), reward_.reset(); }
+  static void TearDownTestSuite() { model_.reset(), runner_.reset(), reward_.reset(); }
 
   absl::StatusOr<ReasonResult> Run(const NablaOptions& options, std::optional<int64_t> budget = std::nullopt) {
     constexpr int kTokens = 24;
@@ -39,10 +41,11 @@ class NablaTest : public testing::Test {
     sink_.ids.clear(), sink_.revisions.clear(), sink_.refinements = 0;
     const VocabularyMap map(model_->tokenizer(), 403, *reward_);
     ResponseScorer scorer(reward_.get(), &map, reward_->Open({{"user", "How many?"}}, kTokens).value(), &usage_);
-    const auto session = Session::Create(model_, {.prompt_ids = {1, 87, 85, 285, 2, 201, 1}, .max_new_tokens = kTokens},
-                                         &stop_, &sink_, &usage_)
-                             .value();
-    return RunNabla(options, budget, *session, scorer);
+    const auto session =
+        Session::Create(runner_.get(), {.prompt_ids = {1, 87, 85, 285, 2, 201, 1}, .max_new_tokens = kTokens}, &stop_,
+                        &sink_, &usage_)
+            .value();
+    return RunNabla(options, budget, *session, &scorer);
   }
 
   static NablaOptions Bold() {
@@ -52,12 +55,14 @@ class NablaTest : public testing::Test {
   }
 
   static std::shared_ptr<const Model> model_;
+  static std::shared_ptr<ModelRunner> runner_;
   static std::unique_ptr<LocalRewardModel> reward_;
   StopToken stop_;
   CountingSink sink_;
   Usage usage_;
 };
 std::shared_ptr<const Model> NablaTest::model_;
+std::shared_ptr<ModelRunner> NablaTest::runner_;
 std::unique_ptr<LocalRewardModel> NablaTest::reward_;
 
 TEST_F(NablaTest, TheRewardNeverFallsAndCommittedTokensAreTheAnswer) {
@@ -150,7 +155,7 @@ TEST_F(NablaTest, CancellingDuringRefinementEndsIt) {
 
 TEST_F(NablaTest, WithoutARewardModelItSaysSo) {
   const auto session =
-      Session::Create(model_, {.prompt_ids = {1, 2}, .max_new_tokens = 2}, &stop_, &sink_, &usage_).value();
+      Session::Create(runner_.get(), {.prompt_ids = {1, 2}, .max_new_tokens = 2}, &stop_, &sink_, &usage_).value();
   EXPECT_EQ(RunStrategy({.strategy = NablaOptions{}}, *session, nullptr).status(),
             absl::FailedPreconditionError("strategy nabla needs a reward model"));
 }

@@ -4,8 +4,8 @@
 //   ReasonRequest request;
 //   request.messages = {{"user", "What is 2 + 3 × 4?"}};
 //   request.strategy = NablaOptions{.refinement = {.learning_rate = 0.5}};
-#ifndef NABLA_ENGINE_STRATEGY_REQUEST_H_
-#define NABLA_ENGINE_STRATEGY_REQUEST_H_
+#ifndef NABLA_ENGINE_BASE_REQUEST_H_
+#define NABLA_ENGINE_BASE_REQUEST_H_
 
 #include <cstdint>
 #include <optional>
@@ -59,12 +59,17 @@ struct NablaOptions {
   RefinementOptions refinement;
   bool rejection_sampling = true;  // off: every revision is accepted
   int max_rollouts = 8;            // ≥ 1, the first one included
+  bool continue_without_reward =
+      false;  // should the reward model be lost: commit the rollout in hand instead of failing
 };
 
 using StrategyOptions = std::variant<GreedyOptions, SampleOptions, NablaOptions>;
 
 // "greedy", "sample" or "nabla".
 const char* StrategyName(const StrategyOptions& options);
+
+// Which requests leave the queue first.
+enum class Priority { kLow = 0, kNormal = 1, kHigh = 2 };
 
 struct ReasonRequest {
   std::vector<ChatMessage> messages;  // exactly one of messages and prompt is given
@@ -73,6 +78,7 @@ struct ReasonRequest {
   int max_new_tokens = 256;       // ≥ 1
   std::vector<std::string> stop;  // generation ends behind the first of these; it stays part of the text
   uint64_t seed = 0;
+  Priority priority = Priority::kNormal;
   std::optional<int64_t> max_model_calls;  // budget in the paper's unit; once spent, the current rollout is committed
 };
 
@@ -81,4 +87,4 @@ absl::Status Validate(const ReasonRequest& request);
 
 }  // namespace nabla
 
-#endif  // NABLA_ENGINE_STRATEGY_REQUEST_H_
+#endif  // NABLA_ENGINE_BASE_REQUEST_H_

@@ -2,8 +2,8 @@
 //
 // Committed texts concatenated are the response, byte for byte, always whole UTF-8. Drafts may be merged or dropped by
 // whoever carries them; everything else arrives.
-#ifndef NABLA_ENGINE_STRATEGY_EVENT_H_
-#define NABLA_ENGINE_STRATEGY_EVENT_H_
+#ifndef NABLA_ENGINE_BASE_EVENT_H_
+#define NABLA_ENGINE_BASE_EVENT_H_
 
 #include <cstdint>
 #include <optional>
@@ -104,9 +104,10 @@ struct ReasonResult {
   std::vector<int32_t> token_ids;
   std::optional<double> reward;          // of the answer; unset where no reward model was consulted
   std::optional<double> initial_reward;  // of the first rollout
+  bool reward_lost = false;              // the reward model became unavailable and the request went on without it
   Usage usage;
 };
 
 }  // namespace nabla
 
-#endif  // NABLA_ENGINE_STRATEGY_EVENT_H_
+#endif  // NABLA_ENGINE_BASE_EVENT_H_

@@ -1,4 +1,4 @@
-#include "engine/strategy/request.h"
+#include "engine/base/request.h"
 
 #include <gtest/gtest.h>
 

@@ -1,0 +1,90 @@
+#include "client/async_reasoner_client.h"
+
+#include <grpcpp/support/client_callback.h>
+
+#include <optional>
+
+#include "engine/base/status_macros.h"
+
+namespace nabla {
+
+// One call; deletes itself when gRPC is done with it.
+class AsyncReasonerClient::Call : public grpc::ClientReadReactor<v1::ReasonEvent> {
+ public:
+  Call(AsyncReasonerClient* client, v1::ReasonRequest request, const CallOptions& options, EventCallback on_event,
+       DoneCallback on_done)
+      : client_(client),
+        request_(std::move(request)),
+        on_event_(std::move(on_event)),
+        on_done_(std::move(on_done)),
+        by_caller_(options.cancel, context_),
+        by_client_(&client->stop_, context_) {
+    Prepare(options, context_.get());
+  }
+
+  void Start() {
+    client_->stub_->async()->Reason(context_.get(), &request_, this);
+    StartRead(&event_);
+    StartCall();
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return;
+    if (on_event_) on_event_(event_);
+    if (event_.has_finished()) finished_ = std::move(*event_.mutable_finished());
+    StartRead(&event_);
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    absl::StatusOr<v1::Finished> result = absl::DataLossError("the server's answer ended without a Finished event");
+    if (!status.ok()) {
+      result = ToAbslStatus(status);
+    } else if (finished_.has_value()) {
+      result = *std::move(finished_);
+    }
+    const DoneCallback on_done = std::move(on_done_);
+    AsyncReasonerClient* const client = client_;
+    on_done(std::move(result));
+    delete this;
+    client->OnCallEnded();
+  }
+
+ private:
+  AsyncReasonerClient* const client_;
+  const v1::ReasonRequest request_;
+  const EventCallback on_event_;
+  DoneCallback on_done_;
+  const std::shared_ptr<grpc::ClientContext> context_ = std::make_shared<grpc::ClientContext>();
+  const CancelHandle::Registration by_caller_;
+  const CancelHandle::Registration by_client_;
+  v1::ReasonEvent event_;
+  std::optional<v1::Finished> finished_;
+};
+
+absl::StatusOr<std::unique_ptr<AsyncReasonerClient>> AsyncReasonerClient::Create(const std::string& address) {
+  NABLA_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, CreateChannelTo(address));
+  return std::unique_ptr<AsyncReasonerClient>(new AsyncReasonerClient(v1::Reasoner::NewStub(channel)));
+}
+
+AsyncReasonerClient::~AsyncReasonerClient() {
+  stop_.Cancel();
+  std::unique_lock<std::mutex> lock(mu_);
+  call_ended_.wait(lock, [this] { return open_calls_ == 0; });
+}
+
+void AsyncReasonerClient::Reason(v1::ReasonRequest request, const CallOptions& options, EventCallback on_event,
+                                 DoneCallback on_done) {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    ++open_calls_;
+  }
+  (new Call(this, std::move(request), options, std::move(on_event), std::move(on_done)))->Start();
+}
+
+void AsyncReasonerClient::OnCallEnded() {
+  const std::lock_guard<std::mutex> lock(mu_);  // notified under it: whoever waits may destroy this behind it
+  --open_calls_;
+  call_ended_.notify_all();
+}
+
+}  // namespace nabla

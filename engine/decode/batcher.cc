@@ -1,0 +1,170 @@
+#include "engine/decode/batcher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace nabla {
+
+Batcher::Batcher(Options options) : options_(std::move(options)), thread_([this] { Loop(); }) {}
+
+Batcher::~Batcher() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+    work_arrived_.notify_one();
+  }
+  thread_.join();
+}
+
+absl::Status Batcher::Run(BatchModel& model, BatchJob& job) {
+  Call call;
+  call.model = &model;
+  call.job = &job;
+  return Await(jobs_, call);
+}
+
+absl::Status Batcher::RunAlone(const std::function<absl::Status()>& work) {
+  if (std::this_thread::get_id() == thread_.get_id()) return work();
+  Call call;
+  call.work = &work;
+  return Await(alone_, call);
+}
+
+absl::Status Batcher::Await(std::deque<Call*>& queue, Call& call) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (!failure_.ok()) return failure_;
+  if (jobs_.empty() && alone_.empty()) {
+    if (last_progress_ == absl::InfiniteFuture()) last_progress_ = absl::Now();
+    work_arrived_.notify_one();
+  }
+  queue.push_back(&call);
+  ++calls_;
+  call.changed.wait(lock, [&call] { return call.finished; });
+  --calls_;
+  return call.status;
+}
+
+bool Batcher::healthy() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return failure_.ok();
+}
+
+int Batcher::calls_in_progress() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return calls_;
+}
+
+absl::Duration Batcher::time_without_progress() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return std::max(absl::Now() - last_progress_, absl::ZeroDuration());
+}
+
+void Batcher::Loop() {
+  if (options_.on_thread_start) options_.on_thread_start();
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (true) {
+    if (jobs_.empty() && alone_.empty()) {
+      if (stopping_) return;
+      last_progress_ = absl::InfiniteFuture();
+      owed_to_steps_ = absl::ZeroDuration();
+      work_arrived_.wait(lock, [this] { return stopping_ || !jobs_.empty() || !alone_.empty(); });
+      continue;
+    }
+    const bool alone = !alone_.empty() && (jobs_.empty() || owed_to_steps_ <= absl::ZeroDuration());
+    alone ? RunNextAlone(lock) : RunStep(lock);
+    last_progress_ = absl::Now();
+  }
+}
+
+void Batcher::RunNextAlone(std::unique_lock<std::mutex>& lock) {
+  Call& call = *alone_.front();
+  alone_.pop_front();
+  lock.unlock();
+  const absl::Time start = absl::Now();
+  absl::Status status = (*call.work)();
+  owed_to_steps_ = absl::Now() - start;
+  lock.lock();
+  Finish(call, std::move(status));
+}
+
+// The jobs of the model that has waited longest: first those that decode, then rows of prompts in what room is left.
+std::vector<Batcher::Call*> Batcher::ChooseStep(std::vector<BatchShare>& shares) {
+  const BatchModel* model = jobs_.front()->model;
+  std::vector<Call*> chosen;
+  int64_t room = options_.max_batch_tokens;
+  for (const bool decoding : {true, false}) {
+    for (Call* call : jobs_) {
+      if (room == 0) break;
+      if (call->model != model) continue;
+      const int64_t wanted = call->job->RowsWanted();
+      if ((wanted == 1) != decoding) continue;
+      const int64_t rows = std::min(wanted, room);
+      shares.push_back({call->job, rows});
+      chosen.push_back(call);
+      room -= rows;
+    }
+  }
+  return chosen;
+}
+
+void Batcher::RunStep(std::unique_lock<std::mutex>& lock) {
+  for (auto it = jobs_.begin(); it != jobs_.end();) {
+    absl::Status status = (*it)->job->Check();
+    if (status.ok()) {
+      ++it;
+      continue;
+    }
+    Finish(**it, std::move(status));
+    it = jobs_.erase(it);
+  }
+  if (jobs_.empty()) return;
+  std::vector<BatchShare> shares;
+  const std::vector<Call*> chosen = ChooseStep(shares);
+  lock.unlock();
+  const absl::Time start = absl::Now();
+  const absl::Status status = chosen.front()->model->RunPass(shares);
+  owed_to_steps_ -= absl::Now() - start;
+  if (options_.on_pass) {
+    int64_t rows = 0;
+    for (const BatchShare& share : shares) rows += share.rows;
+    options_.on_pass(rows);
+  }
+  lock.lock();
+  // Those that were served go behind those that were not.
+  const auto served = [&chosen](const Call* call) {
+    return std::find(chosen.begin(), chosen.end(), call) != chosen.end();
+  };
+  std::stable_partition(jobs_.begin(), jobs_.end(), [&](const Call* call) { return !served(call); });
+  const auto ended = std::remove_if(jobs_.begin(), jobs_.end(), [&](Call* call) {
+    if (!served(call)) return false;
+    if (!status.ok()) {
+      Finish(*call, status);
+    } else if (call->job->done || !call->job->status.ok()) {
+      Finish(*call, call->job->status);
+    } else {
+      return false;
+    }
+    return true;
+  });
+  jobs_.erase(ended, jobs_.end());
+  if (!status.ok() && !absl::IsResourceExhausted(status)) Fail(status);
+}
+
+void Batcher::Finish(Call& call, absl::Status status) {
+  call.status = std::move(status);
+  call.finished = true;
+  call.changed.notify_one();
+}
+
+void Batcher::Fail(const absl::Status& cause) {
+  failure_ = absl::UnavailableError(absl::StrCat("the engine has failed: ", cause.message()));
+  for (std::deque<Call*>* queue : {&jobs_, &alone_}) {
+    for (Call* call : *queue) Finish(*call, failure_);
+    queue->clear();
+  }
+}
+
+}  // namespace nabla

@@ -1,0 +1,72 @@
+// A model as the batcher drives it: one forward pass over the sequences of several requests. Includes torch.
+//
+//   ModelRunner runner(model, pool, &batcher);
+//   NABLA_RETURN_IF_ERROR(runner.Run(job));          // blocks; the job's functions are called on the execution thread
+//   KvCache cache(runner.kv_pool());
+//
+// Thread-safe.
+#ifndef NABLA_ENGINE_DECODE_MODEL_RUNNER_H_
+#define NABLA_ENGINE_DECODE_MODEL_RUNNER_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "engine/base/stop_token.h"
+#include "engine/decode/batcher.h"
+#include "engine/model/kv_cache.h"
+#include "engine/model/kv_pool.h"
+#include "engine/model/model.h"
+
+namespace nabla {
+
+// A sequence whose tokens are to be run, and what is to happen with what comes out. All functions are called on the
+// execution thread.
+class SequenceJob : public BatchJob {
+ public:
+  // `stop` may be null: nobody can stop it.
+  SequenceJob(KvCache* cache, const StopToken* stop) : cache_(cache), stop_(stop) {}
+
+  virtual absl::Span<const int32_t> pending() const = 0;   // tokens that the cache does not hold yet
+  virtual void OnHidden(const torch::Tensor& hidden) = 0;  // of the tokens just run, [rows, H]
+  // Whether logits are wanted behind the last pending token. Without, the job is done there.
+  virtual bool decodes() const { return false; }
+  virtual void OnLogits(absl::Span<const float> /*logits*/) {}  // [V]; sets `done`, or makes a token pending
+
+  int64_t RowsWanted() const override { return static_cast<int64_t>(pending().size()); }
+  absl::Status Check() const override { return stop_ != nullptr ? stop_->Check() : absl::OkStatus(); }
+  KvCache& cache() { return *cache_; }
+
+ private:
+  KvCache* const cache_;
+  const StopToken* const stop_;
+};
+
+class ModelRunner : public BatchModel {
+ public:
+  ModelRunner(std::shared_ptr<const Model> model, std::shared_ptr<KvPool> kv_pool, Batcher* batcher)
+      : model_(std::move(model)), kv_pool_(std::move(kv_pool)), batcher_(batcher) {}
+
+  absl::Status Run(SequenceJob& job) { return batcher_->Run(*this, job); }
+  absl::Status RunPass(absl::Span<const BatchShare> shares) override;
+
+  const std::shared_ptr<const Model>& model() const { return model_; }
+  const std::shared_ptr<KvPool>& kv_pool() const { return kv_pool_; }
+  Batcher& batcher() const { return *batcher_; }
+
+ private:
+  absl::Status RunSlices(absl::Span<const BatchShare> shares);
+
+  const std::shared_ptr<const Model> model_;
+  const std::shared_ptr<KvPool> kv_pool_;
+  Batcher* const batcher_;
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_ENGINE_DECODE_MODEL_RUNNER_H_

@@ -1,0 +1,161 @@
+#include "engine/kernels/elementwise.h"
+
+#include <cmath>
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels/elementwise.cc"
+#include "hwy/foreach_target.h"
+// Behind foreach_target.h.
+#include "engine/kernels/load-inl.h"
+#include "hwy/contrib/math/math-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nabla::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Tag = hn::ScalableTag<float>;
+
+// Stores the first `count` lanes.
+void StoreFirst(hn::Vec<Tag> vector, float* to, int64_t count) {
+  HWY_ALIGN float padded[hn::MaxLanes(Tag())];
+  hn::Store(vector, Tag(), padded);
+  std::memcpy(to, padded, count * sizeof(float));
+}
+
+// to[i] = function(operands[i]…), a vector at a time; the end goes through the same operations.
+template <typename Function, typename... Operand>
+void ForEach(int64_t count, float* to, const Function& function, const Operand*... operands) {
+  const Tag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) hn::StoreU(function(LoadWide(d, operands + i)...), d, to + i);
+  if (i < count) StoreFirst(function(LoadWideFirst(d, operands + i, count - i)...), to + i, count - i);
+}
+
+// Folds all of x, the end padded with `padding`.
+template <typename Function>
+hn::Vec<Tag> Fold(const float* x, int64_t count, hn::Vec<Tag> start, const Function& function) {
+  const Tag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) start = function(start, hn::LoadU(d, x + i));
+  if (i < count) {
+    HWY_ALIGN float padded[hn::MaxLanes(Tag())];
+    for (int64_t lane = 0; lane < lanes; ++lane) padded[lane] = i + lane < count ? x[i + lane] : x[0];
+    const auto mask = hn::FirstN(d, static_cast<size_t>(count - i));
+    start = hn::IfThenElse(mask, function(start, hn::Load(d, padded)), start);
+  }
+  return start;
+}
+
+void Widen(NumberType type, const void* from, int64_t count, float* to) {
+  const auto same = [](hn::Vec<Tag> x) HWY_ATTR { return x; };
+  if (type == NumberType::kFloat32) {
+    std::memcpy(to, from, count * sizeof(float));
+  } else {
+    ForEach(count, to, same, static_cast<const hwy::bfloat16_t*>(from));
+  }
+}
+
+void Add(const float* from, int64_t count, float* to) {
+  ForEach(
+      count, to, [](hn::Vec<Tag> x, hn::Vec<Tag> y) HWY_ATTR { return hn::Add(x, y); }, from, to);
+}
+
+void RmsNorm(const float* x, const float* weight, int64_t count, float epsilon, float* out) {
+  const Tag d;
+  const auto squares = Fold(x, count, hn::Zero(d), [](hn::Vec<Tag> sum, hn::Vec<Tag> value) HWY_ATTR {
+    return hn::MulAdd(value, value, sum);
+  });
+  const float mean = hn::GetLane(hn::SumOfLanes(d, squares)) / static_cast<float>(count);
+  const auto scale = hn::Set(d, 1.0f / std::sqrt(mean + epsilon));
+  ForEach(
+      count, out,
+      [scale](hn::Vec<Tag> value, hn::Vec<Tag> factor) HWY_ATTR { return hn::Mul(factor, hn::Mul(value, scale)); }, x,
+      weight);
+}
+
+void Rotate(const float* cosines, const float* sines, int64_t count, float* x) {
+  const int64_t half = count / 2;
+  for (int64_t i = 0; i < half; ++i) {
+    const float low = x[i], high = x[i + half];
+    x[i] = low * cosines[i] - high * sines[i];
+    x[i + half] = high * cosines[i + half] + low * sines[i + half];
+  }
+}
+
+void SiluMultiply(const float* up, int64_t count, float* gate) {
+  ForEach(
+      count, gate,
+      [](hn::Vec<Tag> x, hn::Vec<Tag> factor) HWY_ATTR {
+        const Tag d;
+        const auto one = hn::Set(d, 1.0f);
+        // exp overflows beyond 88; silu is 0 there to float32's last digit.
+        const auto bounded = hn::Min(hn::Neg(x), hn::Set(d, 88.0f));
+        return hn::Mul(hn::Div(x, hn::Add(one, hn::Exp(d, bounded))), factor);
+      },
+      gate, up);
+}
+
+RowStats StatsOf(const float* logits, int64_t count) {
+  const Tag d;
+  const auto largest =
+      Fold(logits, count, hn::Set(d, logits[0]), [](hn::Vec<Tag> a, hn::Vec<Tag> b) HWY_ATTR { return hn::Max(a, b); });
+  const float top = hn::GetLane(hn::MaxOfLanes(d, largest));
+  RowStats stats;
+  while (logits[stats.argmax] != top && stats.argmax + 1 < count) ++stats.argmax;
+  const auto offset = hn::Set(d, top);
+  const auto sum = Fold(logits, count, hn::Zero(d), [offset](hn::Vec<Tag> total, hn::Vec<Tag> x) HWY_ATTR {
+    return hn::Add(total, hn::Exp(Tag(), hn::Max(hn::Sub(x, offset), hn::Set(Tag(), -104.0f))));
+  });
+  const auto weighted = Fold(logits, count, hn::Zero(d), [offset](hn::Vec<Tag> total, hn::Vec<Tag> x) HWY_ATTR {
+    const auto shifted = hn::Max(hn::Sub(x, offset), hn::Set(Tag(), -104.0f));
+    return hn::MulAdd(hn::Exp(Tag(), shifted), shifted, total);
+  });
+  const float total = hn::GetLane(hn::SumOfLanes(d, sum));
+  stats.confidence = 1.0f / total;
+  stats.entropy = std::log(total) - hn::GetLane(hn::SumOfLanes(d, weighted)) / total;
+  return stats;
+}
+
+}  // namespace nabla::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace nabla::kernels {
+HWY_EXPORT(Widen);
+HWY_EXPORT(Add);
+HWY_EXPORT(RmsNorm);
+HWY_EXPORT(Rotate);
+HWY_EXPORT(SiluMultiply);
+HWY_EXPORT(StatsOf);
+
+void Widen(NumberType type, const void* from, int64_t count, float* to) {
+  HWY_DYNAMIC_DISPATCH(Widen)(type, from, count, to);
+}
+
+uint16_t RoundToBfloat16(float number) {
+  uint32_t bits;
+  std::memcpy(&bits, &number, sizeof(bits));
+  if (std::isnan(number)) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+void Add(const float* from, int64_t count, float* to) { HWY_DYNAMIC_DISPATCH(Add)(from, count, to); }
+
+void RmsNorm(const float* x, const float* weight, int64_t count, float epsilon, float* out) {
+  HWY_DYNAMIC_DISPATCH(RmsNorm)(x, weight, count, epsilon, out);
+}
+
+void Rotate(const float* cosines, const float* sines, int64_t count, float* x) {
+  HWY_DYNAMIC_DISPATCH(Rotate)(cosines, sines, count, x);
+}
+
+void SiluMultiply(const float* up, int64_t count, float* gate) { HWY_DYNAMIC_DISPATCH(SiluMultiply)(up, count, gate); }
+
+RowStats StatsOf(const float* logits, int64_t count) { return HWY_DYNAMIC_DISPATCH(StatsOf)(logits, count); }
+
+}  // namespace nabla::kernels
+#endif

@@ -1,0 +1,159 @@
+#include "engine/kernels/linear.h"
+
+#include <algorithm>
+#include <type_traits>
+
+// Arrays of vectors, as below, need vectors of a known size.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels/linear.cc"
+#include "hwy/foreach_target.h"
+// Behind foreach_target.h.
+#include "engine/kernels/load-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace nabla::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+#if HWY_TARGET != HWY_SCALAR
+// Adds the 128-bit blocks of a vector.
+template <class D>
+HWY_INLINE void StoreSumOfBlocks([[maybe_unused]] D d, hn::Vec<D> sums, float* out) {
+  if constexpr (hn::MaxLanes(D()) > 4) {
+    const hn::Half<D> half;
+    StoreSumOfBlocks(half, hn::Add(hn::LowerHalf(half, sums), hn::UpperHalf(half, sums)), out);
+  } else {
+    hn::StoreU(sums, d, out);
+  }
+}
+#endif
+
+// The sums of four vectors' lanes, to out[0…3]; always added in the same order.
+template <class D>
+HWY_INLINE void StoreSums([[maybe_unused]] D d, hn::Vec<D> a, hn::Vec<D> b, hn::Vec<D> c, hn::Vec<D> e, float* out) {
+#if HWY_TARGET == HWY_SCALAR
+  out[0] = hn::GetLane(a), out[1] = hn::GetLane(b), out[2] = hn::GetLane(c), out[3] = hn::GetLane(e);
+#else
+  const auto ac = hn::Add(hn::InterleaveLower(d, a, c), hn::InterleaveUpper(d, a, c));
+  const auto be = hn::Add(hn::InterleaveLower(d, b, e), hn::InterleaveUpper(d, b, e));
+  const auto abce = hn::Add(hn::InterleaveLower(d, ac, be), hn::InterleaveUpper(d, ac, be));
+  StoreSumOfBlocks(d, abce, out);
+#endif
+}
+
+// Dot products of kRows rows of x with kOutputs rows of the weights. Every sum runs over k in steps of a whole vector,
+// whatever the tile's shape.
+template <int kRows, int kOutputs, typename Weight>
+void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_t inputs, const float* bias, float* out,
+          int64_t out_stride) {
+  const hn::ScalableTag<float> d;
+  using Vector = hn::Vec<decltype(d)>;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  Vector sums[kRows][kOutputs];
+  for (auto& row : sums) {
+    for (Vector& sum : row) sum = hn::Zero(d);
+  }
+  const auto step = [&](const auto& load_weight, const auto& load_x) HWY_ATTR {
+    Vector weights[kOutputs];
+    for (int o = 0; o < kOutputs; ++o) weights[o] = load_weight(weight + o * inputs);
+    for (int r = 0; r < kRows; ++r) {
+      const Vector value = load_x(x + r * inputs);
+      for (int o = 0; o < kOutputs; ++o) sums[r][o] = hn::MulAdd(value, weights[o], sums[r][o]);
+    }
+  };
+  int64_t k = 0;
+  for (; k + lanes <= inputs; k += lanes) {
+    step([&](const Weight* row) HWY_ATTR { return LoadWide(d, row + k); },
+         [&](const float* row) HWY_ATTR { return hn::LoadU(d, row + k); });
+  }
+  if (k < inputs) {
+    const int64_t rest = inputs - k;
+    step([&](const Weight* row) HWY_ATTR { return LoadWideFirst(d, row + k, rest); },
+         [&](const float* row) HWY_ATTR { return LoadWideFirst(d, row + k, rest); });
+  }
+  for (int r = 0; r < kRows; ++r) {
+    float* row = out + r * out_stride;
+    if constexpr (kOutputs == 1) {
+      float padded[4];
+      StoreSums(d, sums[r][0], hn::Zero(d), hn::Zero(d), hn::Zero(d), padded);
+      row[0] = padded[0];
+    } else {
+      for (int o = 0; o < kOutputs; o += 4) {
+        StoreSums(d, sums[r][o], sums[r][o + 1], sums[r][o + 2], sums[r][o + 3], row + o);
+      }
+    }
+    for (int o = 0; bias != nullptr && o < kOutputs; ++o) row[o] += bias[o];
+  }
+}
+
+template <int kOutputs, typename Weight>
+void Rows(const Weight* weight, const float* x, int64_t rows, int64_t inputs, const float* bias, float* out,
+          int64_t out_stride) {
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    Tile<4, kOutputs>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
+  }
+  if (rows - i >= 2) {
+    Tile<2, kOutputs>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
+    i += 2;
+  }
+  if (i < rows) Tile<1, kOutputs>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
+}
+
+// A quarter of a first-level cache, and what a stack can spare.
+constexpr int64_t kWidenedNumbers = 8192;
+
+template <typename Weight>
+void WidenAll(const Weight* from, int64_t count, float* to) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) hn::StoreU(LoadWide(d, from + i), d, to + i);
+  for (; i < count; ++i) to[i] = hn::GetLane(LoadWideFirst(d, from + i, 1));
+}
+
+template <typename Weight>
+void LinearOf(const WeightMatrix& matrix, const float* x, int64_t rows, const float* bias, float* out,
+              int64_t out_stride, int64_t begin, int64_t end) {
+  const auto* weight = static_cast<const Weight*>(matrix.data);
+  const int64_t inputs = matrix.inputs;
+  int64_t o = begin;
+  const auto bias_at = [&](int64_t output) { return bias != nullptr ? bias + output : nullptr; };
+  if (rows == 1) {  // eight sums keep the adders busy while weights stream by
+    for (; o + 8 <= end; o += 8) Tile<1, 8>(weight + o * inputs, x, inputs, bias_at(o), out + o, out_stride);
+  }
+  if (!std::is_same_v<Weight, float> && rows > 4 && 4 * inputs <= kWidenedNumbers) {
+    HWY_ALIGN float wide[kWidenedNumbers];  // four rows of weights, widened once for all rows of x
+    for (; o + 4 <= end; o += 4) {
+      WidenAll(weight + o * inputs, 4 * inputs, wide);
+      Rows<4>(wide, x, rows, inputs, bias_at(o), out + o, out_stride);
+    }
+  }
+  for (; o + 4 <= end; o += 4) Rows<4>(weight + o * inputs, x, rows, inputs, bias_at(o), out + o, out_stride);
+  for (; o < end; ++o) Rows<1>(weight + o * inputs, x, rows, inputs, bias_at(o), out + o, out_stride);
+}
+
+void Linear(const WeightMatrix& matrix, const float* x, int64_t rows, const float* bias, float* out, int64_t out_stride,
+            int64_t begin, int64_t end) {
+  if (matrix.type == NumberType::kFloat32) {
+    LinearOf<float>(matrix, x, rows, bias, out, out_stride, begin, end);
+  } else {
+    LinearOf<hwy::bfloat16_t>(matrix, x, rows, bias, out, out_stride, begin, end);
+  }
+}
+
+}  // namespace nabla::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace nabla::kernels {
+HWY_EXPORT(Linear);
+
+void Linear(const WeightMatrix& weight, const float* x, int64_t rows, const float* bias, float* out, int64_t out_stride,
+            int64_t begin, int64_t end) {
+  HWY_DYNAMIC_DISPATCH(Linear)(weight, x, rows, bias, out, out_stride, begin, end);
+}
+
+}  // namespace nabla::kernels
+#endif

@@ -1,0 +1,52 @@
+#include "engine/pool/limits.h"
+
+#include <cstdint>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "engine/pool/engine.h"
+
+namespace nabla {
+namespace {
+
+absl::Status CheckAtLeast(const char* option, int64_t value, int64_t least) {
+  if (value >= least) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(option, " is ", value, "; expected ", least, " or more"));
+}
+
+absl::Status CheckAtMost(const char* field, int value, int limit) {
+  if (value <= limit) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(field, ": must be at most ", limit, " on this server, got ", value));
+}
+
+}  // namespace
+
+absl::Status ValidateEnginePoolOptions(const EnginePoolOptions& options) {
+  if (options.devices.empty()) {
+    return absl::InvalidArgumentError("devices is empty; expected one or more of cpu, cuda:N and auto");
+  }
+  NABLA_RETURN_IF_ERROR(CheckAtLeast("kv_cache_bytes", options.kv_cache_bytes, 1));
+  NABLA_RETURN_IF_ERROR(CheckAtLeast("max_running_requests", options.max_running_requests, 1));
+  NABLA_RETURN_IF_ERROR(CheckAtLeast("threads", options.threads, 0));
+  NABLA_RETURN_IF_ERROR(CheckAtLeast("max_batch_tokens", options.max_batch_tokens, 1));
+  NABLA_RETURN_IF_ERROR(CheckAtLeast("max_queued_requests", options.max_queued_requests, 1));
+  NABLA_RETURN_IF_ERROR(CheckAtLeast("max_queued_tokens", options.max_queued_tokens, 1));
+  NABLA_RETURN_IF_ERROR(CheckAtLeast("max_new_tokens_limit", options.max_new_tokens_limit, 1));
+  return CheckAtLeast("max_rollouts_limit", options.max_rollouts_limit, 1);
+}
+
+absl::Status CheckLimits(const EnginePoolOptions& options, const ReasonRequest& request) {
+  NABLA_RETURN_IF_ERROR(CheckAtMost("max_new_tokens", request.max_new_tokens, options.max_new_tokens_limit));
+  const auto* nabla = std::get_if<NablaOptions>(&request.strategy);
+  if (nabla == nullptr) return absl::OkStatus();
+  return CheckAtMost("nabla.max_rollouts", nabla->max_rollouts, options.max_rollouts_limit);
+}
+
+int64_t EstimateTokens(const Engine::Prepared& prepared) {
+  const auto* nabla = std::get_if<NablaOptions>(&prepared.request.strategy);
+  const int64_t rollouts = nabla == nullptr ? 1 : nabla->max_rollouts;
+  return static_cast<int64_t>(prepared.prompt_ids.size()) + prepared.request.max_new_tokens * rollouts;
+}
+
+}  // namespace nabla

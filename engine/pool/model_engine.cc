@@ -1,0 +1,247 @@
+#include "engine/pool/model_engine.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "engine/decode/batcher.h"
+#include "engine/decode/model_runner.h"
+#include "engine/decode/session.h"
+#include "engine/kernels/thread_team.h"
+#include "engine/model/device.h"
+#include "engine/model/kv_pool.h"
+#include "engine/model/model.h"
+#include "engine/pool/limits.h"
+#include "engine/pool/pool_of_engines.h"
+#include "engine/reward/local_reward_model.h"
+#include "engine/reward/response_scorer.h"
+#include "engine/reward/vocabulary_map.h"
+#include "engine/strategy/strategy.h"
+#include "engine/text/chat_template.h"
+#include "engine/text/utf8.h"
+
+namespace nabla {
+namespace {
+
+absl::Status CheckUtf8(const ReasonRequest& request) {
+  const auto check = [](const std::string& text, const std::string& field) {
+    return IsValidUtf8(text) ? absl::OkStatus()
+                             : absl::InvalidArgumentError(absl::StrCat(field, ": is not valid UTF-8"));
+  };
+  if (request.prompt) NABLA_RETURN_IF_ERROR(check(*request.prompt, "prompt"));
+  for (size_t i = 0; i < request.messages.size(); ++i) {
+    NABLA_RETURN_IF_ERROR(check(request.messages[i].content, absl::StrCat("messages[", i, "].content")));
+  }
+  return absl::OkStatus();
+}
+
+// A raw prompt has no turns of its own; the reward model judges the answer to it as one user turn.
+std::vector<ChatMessage> Conversation(const ReasonRequest& request) {
+  if (request.prompt) return {{"user", *request.prompt}};
+  return request.messages;
+}
+
+}  // namespace
+
+ModelEngine::ModelEngine() = default;
+ModelEngine::~ModelEngine() = default;
+
+const Model& ModelEngine::model() const { return *runner_->model(); }
+
+absl::StatusOr<std::unique_ptr<ModelEngine>> ModelEngine::Create(const EnginePoolOptions& options,
+                                                                 const std::string& device,
+                                                                 const RewardModelFactory& reward_model_factory) {
+  std::unique_ptr<ModelEngine> engine(new ModelEngine());
+  engine->batcher_ = std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = options.max_batch_tokens,
+                                                                .on_thread_start =
+                                                                    [threads = options.threads] {
+                                                                      if (threads > 0) at::set_num_threads(threads);
+                                                                    },
+                                                                .on_pass = options.on_batch});
+  NABLA_RETURN_IF_ERROR(engine->Load(options, device, reward_model_factory));
+  return engine;
+}
+
+absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::string& device,
+                               const RewardModelFactory& reward_model_factory) {
+  const ModelOptions& names = options.model;
+  const auto team = std::make_shared<ThreadTeam>(options.threads);
+  NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> writer,
+                         Model::Load(names.path, names.dtype, device, names.max_length, team));
+  if (writer->config().sequence_classifier) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(names.path, "/config.json: ", writer->config().architecture,
+                     " cannot write answers; give it as the reward model and a …ForCausalLM as the model"));
+  }
+  std::shared_ptr<const Model> judge;
+  if (options.reward_model && !reward_model_factory) {
+    const RewardModelOptions& reward = *options.reward_model;
+    NABLA_ASSIGN_OR_RETURN(judge, Model::Load(reward.path, reward.dtype, device, reward.max_length, team));
+  }
+  // Both models hold about the same text, so both get the same number of positions.
+  int64_t bytes_per_token = KvPool::BytesPerToken(writer->config(), writer->dtype());
+  if (judge != nullptr) bytes_per_token += KvPool::BytesPerToken(judge->config(), judge->dtype());
+  const int64_t tokens = options.kv_cache_bytes / bytes_per_token / kBlockTokens * kBlockTokens;
+  if (tokens == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("kv_cache_bytes is ", options.kv_cache_bytes, "; these models need ",
+                                                   bytes_per_token * kBlockTokens, " for every ", kBlockTokens,
+                                                   " tokens"));
+  }
+  const auto run = [&](std::shared_ptr<const Model> model) -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
+    return GuardTorch([&]() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
+      auto pool = std::make_shared<KvPool>(model->config(), tokens, model->dtype(), model->device());
+      return std::make_unique<ModelRunner>(std::move(model), std::move(pool), batcher_.get());
+    });
+  };
+  NABLA_ASSIGN_OR_RETURN(runner_, run(writer));
+  model_info_ = writer->info();
+
+  if (judge != nullptr) {
+    NABLA_ASSIGN_OR_RETURN(reward_runner_, run(judge));
+    NABLA_ASSIGN_OR_RETURN(std::unique_ptr<LocalRewardModel> local,
+                           LocalRewardModel::Create(reward_runner_, *options.reward_model));
+    local_reward_model_ = local.get();
+    reward_model_ = std::move(local);
+  } else if (reward_model_factory) {
+    NABLA_ASSIGN_OR_RETURN(reward_model_, reward_model_factory(batcher_.get(), device));
+  }
+  if (reward_model_ != nullptr) {
+    reward_model_info_ = reward_model_->info();
+    vocabulary_map_ = std::make_unique<VocabularyMap>(model().tokenizer(), static_cast<int>(model().vocabulary_size()),
+                                                      *reward_model_);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Engine::Prepared> ModelEngine::Prepare(ReasonRequest request) const {
+  NABLA_RETURN_IF_ERROR(Validate(request));
+  NABLA_RETURN_IF_ERROR(CheckUtf8(request));
+  if (NeedsReward(request.strategy) && reward_model_ == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat("strategy ", StrategyName(request.strategy),
+                                                      " needs a reward model and this server has none; start it with "
+                                                      "--reward_model or --reward_address, or ask for greedy"));
+  }
+  Prepared prepared;
+  if (request.prompt) {
+    prepared.prompt_ids = model().tokenizer().Encode(*request.prompt);
+  } else if (model().chat_template() == nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("messages: model ", model().name(), " has no chat template; send prompt instead"));
+  } else {
+    NABLA_ASSIGN_OR_RETURN(const std::string text,
+                           model().chat_template()->Render(request.messages, /*add_generation_prompt=*/true));
+    prepared.prompt_ids = model().tokenizer().Encode(text);
+  }
+  const int64_t prompt = static_cast<int64_t>(prepared.prompt_ids.size());
+  if (prompt >= model().max_length()) {
+    return absl::OutOfRangeError(absl::StrCat(request.prompt ? "prompt" : "messages", ": has ", prompt,
+                                              " tokens; model ", model().name(), " takes ", model().max_length(),
+                                              " with the answer, so shorten it to at most ", model().max_length() - 1));
+  }
+  request.max_new_tokens = static_cast<int>(std::min<int64_t>(request.max_new_tokens, model().max_length() - prompt));
+  NABLA_ASSIGN_OR_RETURN(prepared.kv_tokens, KvTokens(request, prompt));
+  prepared.request = std::move(request);
+  return prepared;
+}
+
+// Positions that the request may come to hold: its prompt and its response, and, where proposals are tried, the tail
+// set aside. A fork may leave one more block begun.
+absl::StatusOr<int64_t> ModelEngine::KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const {
+  const bool scored = NeedsReward(request.strategy);
+  int64_t tokens = prompt_tokens + (scored ? 2 : 1) * request.max_new_tokens;
+  if (scored && local_reward_model_ != nullptr) {
+    NABLA_ASSIGN_OR_RETURN(const int64_t reward_tokens,
+                           local_reward_model_->ContextTokens(Conversation(request), request.max_new_tokens));
+    tokens = std::max(tokens, reward_tokens);
+  }
+  tokens += 2 * kBlockTokens;
+  const int64_t capacity = runner_->kv_pool()->load().capacity_tokens;
+  if (tokens <= capacity) return tokens;
+  return absl::OutOfRangeError(absl::StrCat("max_new_tokens: prompt and answers may need ", tokens,
+                                            " tokens of key/value memory; this server has ", capacity,
+                                            ", so ask for less or raise its --kv_cache_bytes"));
+}
+
+bool ModelEngine::TryReserve(int64_t kv_tokens) {
+  if (!runner_->kv_pool()->TryReserve(kv_tokens)) return false;
+  if (reward_runner_ == nullptr || reward_runner_->kv_pool()->TryReserve(kv_tokens)) return true;
+  runner_->kv_pool()->Release(kv_tokens);
+  return false;
+}
+
+void ModelEngine::Release(int64_t kv_tokens) {
+  runner_->kv_pool()->Release(kv_tokens);
+  if (reward_runner_ != nullptr) reward_runner_->kv_pool()->Release(kv_tokens);
+}
+
+// Null where the reward model is lost and the request goes on without.
+absl::StatusOr<std::unique_ptr<RewardContext>> ModelEngine::OpenRewardContext(const ReasonRequest& request,
+                                                                              const StopToken& stop) const {
+  absl::StatusOr<std::unique_ptr<RewardContext>> context =
+      reward_model_->Open(Conversation(request), request.max_new_tokens, &stop);
+  const auto* nabla = std::get_if<NablaOptions>(&request.strategy);
+  if (absl::IsUnavailable(context.status()) && stop.Check().ok() && nabla != nullptr &&
+      nabla->continue_without_reward) {
+    return nullptr;
+  }
+  return context;
+}
+
+absl::StatusOr<ReasonResult> ModelEngine::Run(const Prepared& prepared, absl::Duration queue_time,
+                                              const StopToken& stop, EventSink& sink) {
+  const ReasonRequest& request = prepared.request;
+  const absl::Time start = absl::Now();
+  NABLA_RETURN_IF_ERROR(stop.Check());
+  const bool scored = NeedsReward(request.strategy);
+  sink.OnEvent(StartedEvent{.model = model().name(),
+                            .reward_model = scored ? reward_model_->name() : "",
+                            .strategy = StrategyName(request.strategy),
+                            .seed = request.seed,
+                            .prompt_tokens = static_cast<int>(prepared.prompt_ids.size()),
+                            .max_new_tokens = request.max_new_tokens});
+  Usage usage{.queue_time = queue_time};
+  std::unique_ptr<ResponseScorer> scorer;
+  if (scored) {
+    NABLA_ASSIGN_OR_RETURN(std::unique_ptr<RewardContext> context, OpenRewardContext(request, stop));
+    if (context != nullptr) {
+      scorer = std::make_unique<ResponseScorer>(reward_model_.get(), vocabulary_map_.get(), std::move(context), &usage);
+    }
+  }
+  NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
+                         Session::Create(runner_.get(),
+                                         {.prompt_ids = prepared.prompt_ids,
+                                          .max_new_tokens = request.max_new_tokens,
+                                          .stop = request.stop,
+                                          .seed = request.seed},
+                                         &stop, &sink, &usage));
+  NABLA_ASSIGN_OR_RETURN(ReasonResult result, GuardTorch([&] { return RunStrategy(request, *session, scorer.get()); }));
+  usage.completion_tokens = static_cast<int>(result.token_ids.size());
+  usage.total_time = absl::Now() - start;
+  result.usage = usage;
+  return result;
+}
+
+EngineLoad ModelEngine::load() const {
+  const KvPool::Load kv = runner_->kv_pool()->load();
+  return {.device = model_info_.device,
+          .healthy = batcher_->healthy(),
+          .stuck = batcher_->time_without_progress() > kStuckAfter,
+          .kv_cache_usage_ratio = static_cast<double>(kv.reserved_tokens) / static_cast<double>(kv.capacity_tokens),
+          .prefix_cache_hit_tokens = kv.prefix_hit_tokens};
+}
+
+absl::StatusOr<std::unique_ptr<EnginePool>> EnginePool::Create(const EnginePoolOptions& options,
+                                                               const RewardModelFactory& reward_model_factory) {
+  NABLA_RETURN_IF_ERROR(ValidateEnginePoolOptions(options));
+  std::vector<std::unique_ptr<Engine>> engines;
+  for (const std::string& device : options.devices) {
+    NABLA_ASSIGN_OR_RETURN(std::unique_ptr<ModelEngine> engine,
+                           ModelEngine::Create(options, device, reward_model_factory));
+    engines.push_back(std::move(engine));
+  }
+  return MakeEnginePool(options, std::move(engines));
+}
+
+}  // namespace nabla

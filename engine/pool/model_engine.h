@@ -1,0 +1,66 @@
+// The engine: a language model and its reward model on one device, with one execution thread (engine/decode/batcher.h)
+// and a key/value budget that both models share.
+//
+//   NABLA_ASSIGN_OR_RETURN(auto engine, ModelEngine::Create(options, "cuda:0", nullptr));
+//
+// Thread-safe, as Engine. Models are loaded once and immutable; every Run owns its caches.
+#ifndef NABLA_ENGINE_POOL_MODEL_ENGINE_H_
+#define NABLA_ENGINE_POOL_MODEL_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/pool/engine.h"
+#include "engine/pool/engine_pool.h"
+
+namespace nabla {
+
+class LocalRewardModel;
+class Model;
+class ModelRunner;
+class RewardContext;
+class VocabularyMap;
+
+class ModelEngine : public Engine {
+ public:
+  // `reward_model_factory` as in EnginePool::Create.
+  static absl::StatusOr<std::unique_ptr<ModelEngine>> Create(const EnginePoolOptions& options,
+                                                             const std::string& device,
+                                                             const RewardModelFactory& reward_model_factory);
+  ~ModelEngine() override;
+
+  absl::StatusOr<Prepared> Prepare(ReasonRequest request) const override;
+  bool TryReserve(int64_t kv_tokens) override;
+  void Release(int64_t kv_tokens) override;
+  absl::StatusOr<ReasonResult> Run(const Prepared& prepared, absl::Duration queue_time, const StopToken& stop,
+                                   EventSink& sink) override;
+  EngineLoad load() const override;
+  const ModelInfo& model_info() const override { return model_info_; }
+  const std::optional<ModelInfo>& reward_model_info() const override { return reward_model_info_; }
+
+ private:
+  ModelEngine();
+
+  absl::Status Load(const EnginePoolOptions& options, const std::string& device,
+                    const RewardModelFactory& reward_model_factory);
+  const Model& model() const;
+  absl::StatusOr<int64_t> KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const;
+  absl::StatusOr<std::unique_ptr<RewardContext>> OpenRewardContext(const ReasonRequest& request,
+                                                                   const StopToken& stop) const;
+
+  std::unique_ptr<Batcher> batcher_;  // outlives all that runs on it
+  std::unique_ptr<ModelRunner> runner_;
+  std::shared_ptr<ModelRunner> reward_runner_;            // null unless the reward model is local
+  std::unique_ptr<RewardModel> reward_model_;             // null without one
+  const LocalRewardModel* local_reward_model_ = nullptr;  // the same, if it is local
+  std::unique_ptr<VocabularyMap> vocabulary_map_;         // null without a reward model
+  ModelInfo model_info_;
+  std::optional<ModelInfo> reward_model_info_;
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_ENGINE_POOL_MODEL_ENGINE_H_

@@ -1,0 +1,53 @@
+// Keeps callers from a service that does not answer: after some failures in a row they are refused at once for a while,
+// then one of them tries.
+//
+//   if (!breaker.TryBegin()) return absl::UnavailableError("…");
+//   breaker.End(Call() ? CircuitBreaker::Outcome::kAnswered : CircuitBreaker::Outcome::kFailed);
+//
+// Thread-safe, never blocks. Every TryBegin that returned true is followed by one End.
+#ifndef NABLA_SERVER_CIRCUIT_BREAKER_H_
+#define NABLA_SERVER_CIRCUIT_BREAKER_H_
+
+#include <functional>
+#include <mutex>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace nabla {
+
+class CircuitBreaker {
+ public:
+  struct Options {
+    int max_failures = 5;                         // in a row; then it opens
+    absl::Duration cool_down = absl::Seconds(1);  // how long it stays open
+    std::function<absl::Time()> now = absl::Now;
+  };
+  enum class Outcome {
+    kAnswered,  // by an error, too: the service is there
+    kFailed,
+    kUnknown,  // the caller gave up
+  };
+
+  explicit CircuitBreaker(Options options) : options_(std::move(options)) {}
+
+  // Whether the call may be made. After the cool-down one call may, and the others once it was answered.
+  bool TryBegin();
+  void End(Outcome outcome);
+
+  // Until the next call may be made; 0 where one may now.
+  absl::Duration cool_down_left() const;
+  int failures() const;  // in a row
+
+ private:
+  const Options options_;
+  mutable std::mutex mu_;
+  int failures_ ABSL_GUARDED_BY(mu_) = 0;
+  bool trying_ ABSL_GUARDED_BY(mu_) = false;  // one call is testing whether the service is back
+  absl::Time open_until_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_SERVER_CIRCUIT_BREAKER_H_

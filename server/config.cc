@@ -1,0 +1,230 @@
+#include "server/config.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "engine/base/status_macros.h"
+#include "server/authenticator.h"
+#include "server/file.h"
+#include "server/tls.h"
+
+namespace nabla {
+namespace {
+
+constexpr int kMaxCount = 1 << 20;
+constexpr int64_t kMebibyte = int64_t{1} << 20;
+constexpr int kMaxPort = 65535;
+constexpr double kHour = 3600;
+constexpr double kDay = 24 * kHour;
+constexpr double kYear = 365 * kDay;
+
+const std::vector<std::string>& Dtypes() {
+  static const auto* const dtypes = new std::vector<std::string>({"auto", "float32", "bfloat16"});
+  return *dtypes;
+}
+
+bool IsCuda(absl::string_view device) {
+  int index = 0;
+  return absl::ConsumePrefix(&device, "cuda:") && absl::SimpleAtoi(device, &index) && index >= 0;
+}
+
+void ReadModel(Settings& settings, ModelOptions* model) {
+  if (!settings.Has("model")) {
+    settings.Fail("model", "must name the folder of a language model, for example --model=models/writer");
+  }
+  settings.Read("model", &model->path);
+  settings.Read("dtype", Dtypes(), &model->dtype);
+  settings.Read("max_model_length", 0, kMaxCount, &model->max_length);
+}
+
+// A setting about a reward model that is not there is a mistake.
+void ReadRewardModel(Settings& settings, std::optional<RewardModelOptions>* reward_model) {
+  if (!settings.Has("reward_model")) {
+    return settings.FailIfGiven(
+        {"reward_kind", "reward_dtype", "reward_max_length", "verdict_question", "verdict_yes", "verdict_no"},
+        "has no effect without --reward_model");
+  }
+  RewardModelOptions& options = reward_model->emplace();
+  settings.Read("reward_model", &options.path);
+  settings.Read("reward_kind", {"auto", "classifier", "likelihood", "verdict"}, &options.kind);
+  settings.Read("reward_dtype", Dtypes(), &options.dtype);
+  settings.Read("reward_max_length", 0, kMaxCount, &options.max_length);
+  if (options.kind != "verdict") {
+    return settings.FailIfGiven({"verdict_question", "verdict_yes", "verdict_no"},
+                                "has no effect without --reward_kind=verdict");
+  }
+  settings.Read("verdict_question", &options.verdict_question);
+  settings.Read("verdict_yes", &options.verdict_yes);
+  settings.Read("verdict_no", &options.verdict_no);
+}
+
+// Splits HOST:PORT; false where it is none.
+bool HostOf(const std::string& address, std::string* host) {
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port)) return false;
+  *host = address.substr(0, colon);
+  return port >= 1 && port <= kMaxPort;
+}
+
+void ReadRemoteReward(Settings& settings, std::optional<RemoteRewardOptions>* remote_reward) {
+  if (!settings.Has("reward_address")) {
+    return settings.FailIfGiven({"reward_tls_ca", "remote_reward.tls_certificate_file", "remote_reward.tls_key_file",
+                                 "remote_reward.tls_server_name", "reward_token_file", "remote_reward.timeout_seconds",
+                                 "remote_reward.max_attempts"},
+                                "has no effect without --reward_address");
+  }
+  if (settings.Has("reward_model")) {
+    return settings.Fail("reward_address", "has no effect with --reward_model; give one of the two");
+  }
+  RemoteRewardOptions& options = remote_reward->emplace();
+  std::vector<std::string> addresses;
+  settings.Read("reward_address", &addresses);
+  options.address = absl::StrJoin(addresses, ",");
+  bool all_loopback = true;
+  for (const std::string& address : addresses) {
+    std::string host;
+    if (!HostOf(address, &host)) {
+      settings.Fail("reward_address", absl::StrCat("must be HOST:PORT, got \"", address, "\""));
+    }
+    all_loopback = all_loopback && IsLoopback(host);
+  }
+  settings.Read("reward_tls_ca", &options.tls_ca_file);
+  settings.Read("remote_reward.tls_certificate_file", &options.tls_certificate_file);
+  settings.Read("remote_reward.tls_key_file", &options.tls_key_file);
+  settings.Read("remote_reward.tls_server_name", &options.tls_server_name);
+  settings.Read("reward_token_file", &options.token_file);
+  settings.ReadSeconds("remote_reward.timeout_seconds", 0.001, kHour, &options.call_timeout);
+  settings.Read("remote_reward.max_attempts", 1, 5, &options.max_attempts);
+  if (options.tls_ca_file.empty()) {
+    settings.FailIfGiven(
+        {"remote_reward.tls_certificate_file", "remote_reward.tls_key_file", "remote_reward.tls_server_name"},
+        "has no effect without --reward_tls_ca");
+    if (!all_loopback) {
+      settings.FailIfGiven({"reward_token_file"}, "would be sent in the clear; set --reward_tls_ca");
+    }
+  }
+  if (options.tls_certificate_file.empty() != options.tls_key_file.empty()) {
+    settings.Fail(options.tls_key_file.empty() ? "remote_reward.tls_certificate_file" : "remote_reward.tls_key_file",
+                  "needs the other of remote_reward.tls_certificate_file and remote_reward.tls_key_file");
+  }
+}
+
+void ReadEngine(Settings& settings, EnginePoolOptions* pool) {
+  settings.Read("devices", &pool->devices);
+  for (const std::string& device : pool->devices) {
+    if (device != "auto" && device != "cpu" && !IsCuda(device)) {
+      settings.Fail("devices", absl::StrCat("must be auto, cpu or cuda:N, got \"", device, "\""));
+    }
+    if (device == "auto" && pool->devices.size() > 1) settings.Fail("devices", "auto must stand alone");
+  }
+  settings.Read("kv_cache_bytes", kMebibyte, kMebibyte * kMebibyte * 16, &pool->kv_cache_bytes);
+  settings.Read("max_running_requests", 1, 4096, &pool->max_running_requests);
+  settings.Read("threads", 0, 1024, &pool->threads);
+  if (std::all_of(pool->devices.begin(), pool->devices.end(), IsCuda)) {
+    settings.FailIfGiven({"threads"}, "has no effect without an engine on the CPU");
+  }
+  settings.Read("max_batch_tokens", 1, 65536, &pool->max_batch_tokens);
+}
+
+void ReadAdmission(Settings& settings, ServerSetup* setup) {
+  EnginePoolOptions& pool = setup->pool;
+  settings.Read("max_queued_requests", 1, kMaxCount, &pool.max_queued_requests);
+  settings.Read("max_queued_tokens", 1, int64_t{kMaxCount} * kMaxCount, &pool.max_queued_tokens);
+  settings.Read("max_new_tokens_limit", 1, kMaxCount, &pool.max_new_tokens_limit);
+  settings.Read("max_rollouts_limit", 1, kMaxCount, &pool.max_rollouts_limit);
+  setup->server.max_new_tokens_limit = pool.max_new_tokens_limit;
+  setup->server.max_rollouts_limit = pool.max_rollouts_limit;
+}
+
+void ReadListener(Settings& settings, ServerOptions* server) {
+  ListenerOptions& listener = server->listener;
+  if (settings.Has("host")) {
+    listener.host.clear();
+    settings.Read("host", &listener.host);
+  }
+  listener.port = 50051;
+  settings.Read("port", 0, kMaxPort, &listener.port);
+  settings.Read("tls_certificate", &listener.tls.certificate_file);
+  settings.Read("tls_key", &listener.tls.key_file);
+  settings.Read("tls_client_ca", &listener.tls.client_ca_file);
+  settings.Read("auth_tokens", &server->auth_tokens_file);
+  settings.Read("listener.max_receive_message_bytes", 1024, 1 << 30, &listener.max_receive_message_bytes);
+  settings.Read("listener.max_concurrent_streams", 1, kMaxCount, &listener.max_concurrent_streams);
+  settings.ReadSeconds("listener.keepalive_time_seconds", 1, kDay, &listener.keepalive_time);
+  settings.ReadSeconds("listener.keepalive_timeout_seconds", 1, kHour, &listener.keepalive_timeout);
+  settings.ReadSeconds("listener.max_connection_age_seconds", 1, kYear, &listener.max_connection_age);
+}
+
+void ReadOperations(Settings& settings, ServerOptions* server) {
+  server->metrics_port = 9464;
+  settings.Read("metrics_port", -1, kMaxPort, &server->metrics_port);
+  settings.Read("metrics.host", &server->metrics_host);
+  if (server->metrics_port == -1) settings.FailIfGiven({"metrics.host"}, "has no effect with --metrics_port=-1");
+  const bool same_host = server->metrics_host.empty() || server->metrics_host == server->listener.host;
+  if (server->listener.port != 0 && server->listener.port == server->metrics_port && same_host) {
+    settings.Fail("metrics_port", absl::StrCat("must differ from --port, got ", server->metrics_port, " for both"));
+  }
+  std::string format = "logfmt";
+  settings.Read("log_format", {"logfmt", "json"}, &format);
+  server->listener.log = LogToStderr(format == "json" ? LogFormat::kJson : LogFormat::kLogfmt);
+  settings.ReadSeconds("drain_timeout", 0, kDay, &server->drain_timeout);
+}
+
+absl::Status CheckModelFolder(absl::string_view flag, const std::string& folder) {
+  for (const char* file : {"config.json", "tokenizer.json"}) {
+    NABLA_RETURN_IF_ERROR(ReadFile(flag, absl::StrCat(folder, "/", file)).status());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckRemoteReward(const RemoteRewardOptions& options) {
+  const std::pair<const char*, const std::string&> files[] = {
+      {"--reward_tls_ca", options.tls_ca_file},
+      {"remote_reward.tls_certificate_file", options.tls_certificate_file},
+      {"remote_reward.tls_key_file", options.tls_key_file},
+      {"--reward_token_file", options.token_file}};
+  for (const auto& [name, path] : files) {
+    if (path.empty()) continue;
+    NABLA_ASSIGN_OR_RETURN(const std::string text, ReadFile(name, path));
+    if (absl::StripAsciiWhitespace(text).empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(name, ": ", path, " is empty"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ServerSetup> ReadSetup(Settings& settings) {
+  ServerSetup setup;
+  ReadModel(settings, &setup.pool.model);
+  ReadRewardModel(settings, &setup.pool.reward_model);
+  ReadRemoteReward(settings, &setup.remote_reward);
+  ReadEngine(settings, &setup.pool);
+  ReadAdmission(settings, &setup);
+  ReadListener(settings, &setup.server);
+  ReadOperations(settings, &setup.server);
+  NABLA_RETURN_IF_ERROR(settings.status());
+  return setup;
+}
+
+absl::Status CheckFiles(const ServerSetup& setup) {
+  NABLA_RETURN_IF_ERROR(CheckModelFolder("--model", setup.pool.model.path));
+  if (setup.pool.reward_model.has_value()) {
+    NABLA_RETURN_IF_ERROR(CheckModelFolder("--reward_model", setup.pool.reward_model->path));
+  }
+  if (setup.remote_reward.has_value()) NABLA_RETURN_IF_ERROR(CheckRemoteReward(*setup.remote_reward));
+  const TlsOptions& tls = setup.server.listener.tls;
+  if (tls.enabled()) NABLA_RETURN_IF_ERROR(ReadTlsCertificates(tls).status());
+  return Authenticator::Create(setup.server.auth_tokens_file, setup.server.listener.log).status();
+}
+
+}  // namespace nabla

@@ -1,0 +1,95 @@
+#include "server/listener.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/server_builder.h>
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <mutex>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+
+namespace nabla {
+namespace {
+
+// gRPC keeps both as settings of the process that the next server built takes over.
+void EnableHealthAndReflection() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  });
+}
+
+int Milliseconds(absl::Duration duration) {
+  return static_cast<int>(std::min<int64_t>(absl::ToInt64Milliseconds(duration), std::numeric_limits<int>::max()));
+}
+
+void AddLimits(const ListenerOptions& options, grpc::ServerBuilder* builder) {
+  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // else two servers would share a port without a word
+  builder->SetMaxReceiveMessageSize(options.max_receive_message_bytes);
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_concurrent_streams);
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(options.keepalive_time));
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(options.keepalive_timeout));
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // any number: a request may wait for long
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                              Milliseconds(options.min_client_ping_interval));
+  if (options.max_connection_age != absl::InfiniteDuration()) {
+    builder->AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, Milliseconds(options.max_connection_age));
+  }
+}
+
+}  // namespace
+
+std::string HostPort(const std::string& host, int port) {
+  const bool bare_ipv6 = host.find(':') != std::string::npos && host.front() != '[';
+  return bare_ipv6 ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
+}
+
+bool IsLoopback(absl::string_view host) {
+  return host == "localhost" || host == "::1" || host == "[::1]" || absl::StartsWith(host, "127.");
+}
+
+absl::Status CannotListen(const std::string& address, absl::string_view flag) {
+  return absl::UnavailableError(absl::StrCat(
+      "cannot listen on ", address,
+      ": the port is in use or the host is not an address of this machine; choose another with ", flag, " or --host"));
+}
+
+absl::StatusOr<std::unique_ptr<Listener>> Listener::Create(const ListenerOptions& options,
+                                                           const std::vector<grpc::Service*>& services) {
+  EnableHealthAndReflection();
+  std::unique_ptr<Listener> listener(new Listener());
+  if (options.tls.enabled()) {
+    NABLA_ASSIGN_OR_RETURN(listener->credentials_, TlsServerCredentials(options.tls, options.log));
+  } else {
+    listener->credentials_ = grpc::InsecureServerCredentials();
+  }
+  const std::string address = HostPort(options.host, options.port);
+  grpc::ServerBuilder builder;
+  AddLimits(options, &builder);
+  builder.AddListeningPort(address, listener->credentials_, &listener->port_);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  listener->server_ = builder.BuildAndStart();
+  if (listener->server_ == nullptr || listener->port_ == 0) return CannotListen(address, "--port");
+  return listener;
+}
+
+Listener::~Listener() { Shutdown(absl::InfinitePast()); }
+
+void Listener::SetServing(const std::string& service_name, bool serving) {
+  server_->GetHealthCheckService()->SetServingStatus(service_name, serving);
+}
+
+void Listener::Shutdown(absl::Time deadline) {
+  if (server_ == nullptr) return;
+  server_->Shutdown(std::max(absl::ToChronoTime(deadline), std::chrono::system_clock::now()));
+}
+
+}  // namespace nabla

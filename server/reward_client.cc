@@ -1,0 +1,184 @@
+#include "server/reward_client.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/base/status_macros.h"
+#include "server/file.h"
+
+namespace nabla {
+namespace {
+
+// A stop token has no one to tell; this is how often a waiting call looks at it.
+constexpr std::chrono::milliseconds kLookAtStop(20);
+
+// The end of a call, handed from gRPC's thread to the one that waits.
+class Ending {
+ public:
+  void Set(grpc::Status status) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    status_ = std::move(status);
+    changed_.notify_all();
+  }
+  bool AwaitFor(std::chrono::milliseconds time) {
+    std::unique_lock<std::mutex> lock(mu_);
+    return changed_.wait_for(lock, time, [this] { return status_.has_value(); });
+  }
+  grpc::Status Await() {
+    std::unique_lock<std::mutex> lock(mu_);
+    changed_.wait(lock, [this] { return status_.has_value(); });
+    return *status_;
+  }
+
+ private:
+  std::mutex mu_;
+  std::condition_variable changed_;
+  std::optional<grpc::Status> status_;
+};
+
+bool IsFailure(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+         status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
+         status.error_code() == grpc::StatusCode::CANCELLED;
+}
+
+}  // namespace
+
+RewardClient::RewardClient(RewardClientOptions options, const std::shared_ptr<grpc::Channel>& channel)
+    : options_(std::move(options)), stub_(v1::RewardModel::NewStub(channel)), breaker_(options_.breaker) {}
+
+absl::StatusOr<std::unique_ptr<RewardClient>> RewardClient::Create(RewardClientOptions options) {
+  NABLA_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, CreateRewardChannel(options.channel));
+  if (!options.token_file.empty()) {
+    NABLA_RETURN_IF_ERROR(ReadFile("--reward_token_file", options.token_file).status());
+  }
+  return std::unique_ptr<RewardClient>(new RewardClient(std::move(options), channel));
+}
+
+absl::Status RewardClient::GetInfo(const v1::GetRewardInfoRequest& request, v1::GetRewardInfoResponse* response) {
+  grpc::ClientContext context;
+  NABLA_RETURN_IF_ERROR(Authorize(&context));
+  context.set_wait_for_ready(true);
+  context.set_deadline(absl::ToChronoTime(absl::Now() + options_.connect_timeout));
+  const absl::Status status =
+      ToAbsl(stub_->GetInfo(&context, request, response),
+             absl::StrCat("no replica was ready within ", absl::FormatDuration(options_.connect_timeout),
+                          "; is nabla-reward-server running?"));
+  Count(status);
+  return status;
+}
+
+absl::Status RewardClient::Score(const v1::ScoreRequest& request, v1::ScoreResponse* response, const StopToken* stop) {
+  return Call([&](grpc::ClientContext* context,
+                  Done done) { stub_->async()->Score(context, &request, response, std::move(done)); },
+              stop);
+}
+
+absl::Status RewardClient::ScoreGradient(const v1::ScoreGradientRequest& request, v1::ScoreGradientResponse* response,
+                                         const StopToken* stop) {
+  return Call([&](grpc::ClientContext* context,
+                  Done done) { stub_->async()->ScoreGradient(context, &request, response, std::move(done)); },
+              stop);
+}
+
+absl::Status RewardClient::FetchEmbedding(const v1::FetchEmbeddingRequest& request,
+                                          const std::function<absl::Status(v1::EmbeddingChunk)>& take) {
+  grpc::ClientContext context;
+  NABLA_RETURN_IF_ERROR(Authorize(&context));
+  context.set_deadline(absl::ToChronoTime(absl::Now() + options_.embedding_timeout));
+  const std::unique_ptr<grpc::ClientReader<v1::EmbeddingChunk>> reader = stub_->FetchEmbedding(&context, request);
+  absl::Status taken;
+  v1::EmbeddingChunk chunk;
+  while (taken.ok() && reader->Read(&chunk)) taken = take(std::move(chunk));
+  if (!taken.ok()) context.TryCancel();
+  const absl::Status status = ToAbsl(reader->Finish(), absl::StrCat("the embedding did not arrive within ",
+                                                                    absl::FormatDuration(options_.embedding_timeout)));
+  Count(taken.ok() ? status : taken);
+  return taken.ok() ? status : taken;
+}
+
+absl::Status RewardClient::Authorize(grpc::ClientContext* context) const {
+  if (options_.token_file.empty()) return absl::OkStatus();
+  NABLA_ASSIGN_OR_RETURN(const std::string token, ReadFile("--reward_token_file", options_.token_file));
+  context->AddMetadata("authorization", absl::StrCat("Bearer ", absl::StripAsciiWhitespace(token)));
+  return absl::OkStatus();
+}
+
+absl::Status RewardClient::Call(const std::function<void(grpc::ClientContext*, Done)>& start, const StopToken* stop) {
+  if (stop != nullptr) NABLA_RETURN_IF_ERROR(stop->Check());
+  grpc::ClientContext context;
+  NABLA_RETURN_IF_ERROR(Authorize(&context));
+  if (!breaker_.TryBegin()) {
+    const absl::Status open = BreakerOpen();
+    Count(open);
+    return open;
+  }
+  absl::Time deadline = absl::Now() + options_.call_timeout;
+  if (stop != nullptr) deadline = std::min(deadline, stop->deadline());
+  context.set_deadline(absl::ToChronoTime(deadline));
+
+  const auto ending = std::make_shared<Ending>();
+  start(&context, [ending](grpc::Status status) { ending->Set(std::move(status)); });
+  absl::Status stopped;
+  while (stop != nullptr && !ending->AwaitFor(kLookAtStop)) {
+    stopped = stop->Check();
+    if (stopped.ok()) continue;
+    context.TryCancel();
+    break;
+  }
+  const grpc::Status status = ending->Await();
+
+  // A deadline of the request's own that gRPC saw first is no fault of the service.
+  if (stopped.ok() && stop != nullptr && IsFailure(status)) stopped = stop->Check();
+  breaker_.End(!IsFailure(status) ? CircuitBreaker::Outcome::kAnswered
+               : stopped.ok()     ? CircuitBreaker::Outcome::kFailed
+                                  : CircuitBreaker::Outcome::kUnknown);
+  const absl::Status result =
+      IsFailure(status) && !stopped.ok()
+          ? stopped
+          : ToAbsl(status, absl::StrCat("no answer within ", absl::FormatDuration(options_.call_timeout)));
+  Count(result);
+  return result;
+}
+
+absl::Status RewardClient::ToAbsl(const grpc::Status& status, const std::string& no_answer) const {
+  const auto unavailable = [this](const std::string& what) {
+    return absl::UnavailableError(absl::StrCat("reward service at ", address(), ": ", what));
+  };
+  switch (status.error_code()) {
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+      return unavailable(no_answer);
+    case grpc::StatusCode::UNAVAILABLE:
+      return unavailable(absl::StrCat(status.error_message(), "; is nabla-reward-server running?"));
+    case grpc::StatusCode::CANCELLED:
+      return unavailable("the call was cancelled by the service");
+    case grpc::StatusCode::UNAUTHENTICATED:
+    case grpc::StatusCode::PERMISSION_DENIED:  // not the fault of whoever asks this server
+      return unavailable(absl::StrCat("refuses this server (", status.error_message(), "); see --reward_token_file"));
+    case grpc::StatusCode::UNIMPLEMENTED:
+      return absl::FailedPreconditionError(absl::StrCat("reward service at ", address(),
+                                                        ": does not offer nabla.v1.RewardModel; --reward_address must "
+                                                        "name a nabla-reward-server"));
+    default:
+      return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  }
+}
+
+absl::Status RewardClient::BreakerOpen() const {
+  return absl::UnavailableError(absl::StrCat("reward service at ", address(), ": the last ", breaker_.failures(),
+                                             " calls failed; it is left alone for ",
+                                             absl::FormatDuration(options_.breaker.cool_down), " before the next try"));
+}
+
+void RewardClient::Count(const absl::Status& status) const {
+  if (options_.on_rpc) options_.on_rpc(status.code());
+}
+
+}  // namespace nabla

@@ -1,0 +1,77 @@
+// Calls to a reward service: deadlines, cancellation, circuit breaking, and errors in the words of their cause.
+//
+//   NABLA_ASSIGN_OR_RETURN(auto client, RewardClient::Create({.channel = {.address = "reward:50052"}}));
+//   v1::ScoreResponse response;
+//   NABLA_RETURN_IF_ERROR(client->Score(request, &response, stop));
+//
+// Thread-safe. Calls block until they are answered, their stop token says stop, or their time is up. What the service
+// itself says comes through with its code and message; that it cannot be reached is UNAVAILABLE.
+#ifndef NABLA_SERVER_REWARD_CLIENT_H_
+#define NABLA_SERVER_REWARD_CLIENT_H_
+
+#include <grpcpp/client_context.h>
+#include <grpcpp/support/status.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/base/stop_token.h"
+#include "nabla/v1/reward.grpc.pb.h"
+#include "server/circuit_breaker.h"
+#include "server/reward_channel.h"
+
+namespace nabla {
+
+struct RewardClientOptions {
+  RewardChannelOptions channel;
+  std::string token_file;                              // holds the bearer token to show; read for every call
+  absl::Duration connect_timeout = absl::Seconds(10);  // for the first answer, at start
+  absl::Duration embedding_timeout = absl::Minutes(10);
+  absl::Duration call_timeout = absl::Seconds(30);  // of one call, its retries included
+  CircuitBreaker::Options breaker;
+  std::function<void(absl::StatusCode)> on_rpc;  // after every call; thread-safe, must not block
+};
+
+class RewardClient {
+ public:
+  // INVALID_ARGUMENT naming the flag. Does not connect.
+  static absl::StatusOr<std::unique_ptr<RewardClient>> Create(RewardClientOptions options);
+
+  // Waits for the service to come up, for connect_timeout at most.
+  absl::Status GetInfo(const v1::GetRewardInfoRequest& request, v1::GetRewardInfoResponse* response);
+
+  // `stop` may be null.
+  absl::Status Score(const v1::ScoreRequest& request, v1::ScoreResponse* response, const StopToken* stop);
+  absl::Status ScoreGradient(const v1::ScoreGradientRequest& request, v1::ScoreGradientResponse* response,
+                             const StopToken* stop);
+
+  // Calls `take` with every chunk in order, on this thread; an error of its ends the call.
+  absl::Status FetchEmbedding(const v1::FetchEmbeddingRequest& request,
+                              const std::function<absl::Status(v1::EmbeddingChunk)>& take);
+
+  const std::string& address() const { return options_.channel.address; }
+
+ private:
+  using Done = std::function<void(grpc::Status)>;
+
+  RewardClient(RewardClientOptions options, const std::shared_ptr<grpc::Channel>& channel);
+
+  absl::Status Authorize(grpc::ClientContext* context) const;
+  // Starts one call, waits for its end.
+  absl::Status Call(const std::function<void(grpc::ClientContext*, Done)>& start, const StopToken* stop);
+  absl::Status ToAbsl(const grpc::Status& status, const std::string& no_answer) const;
+  absl::Status BreakerOpen() const;
+  void Count(const absl::Status& status) const;
+
+  const RewardClientOptions options_;
+  const std::unique_ptr<v1::RewardModel::Stub> stub_;
+  CircuitBreaker breaker_;
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_SERVER_REWARD_CLIENT_H_

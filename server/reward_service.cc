@@ -1,0 +1,346 @@
+#include "server/reward_service.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/base/fingerprint.h"
+#include "engine/base/status_macros.h"
+#include "server/conversion.h"
+#include "server/reward_conversion.h"
+#include "server/status.h"
+
+namespace nabla {
+namespace {
+
+constexpr int kMaxResponses = 256;
+constexpr uint32_t kMaxTokens = 1 << 20;
+
+absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
+  const std::chrono::system_clock::time_point deadline = context.deadline();
+  return deadline == std::chrono::system_clock::time_point::max() ? absl::InfiniteFuture() : absl::FromChrono(deadline);
+}
+
+}  // namespace
+
+// One call with one answer. Deletes itself.
+class RewardService::Call final : public grpc::ServerUnaryReactor {
+ public:
+  Call(RewardService* service, const char* method, absl::Time deadline)
+      : service_(service), method_(method), deadline_(deadline) {}
+
+  // Why the call need not go on.
+  absl::Status Check() const {
+    if (cancelled_.load(std::memory_order_relaxed)) return absl::CancelledError("the caller has gone");
+    if (absl::Now() >= deadline_) return absl::DeadlineExceededError("the call's deadline has passed");
+    return absl::OkStatus();
+  }
+
+  // Keeps the caller's place until the call has ended.
+  absl::Status Take(absl::StatusOr<Caller> caller) {
+    if (!caller.ok()) return caller.status();
+    caller_ = *std::move(caller);
+    return absl::OkStatus();
+  }
+
+  void End(const absl::Status& status) {
+    code_ = status.code();
+    Finish(ToGrpcStatus(status));
+  }
+
+ private:
+  void OnCancel() override { cancelled_.store(true, std::memory_order_relaxed); }
+  void OnDone() override {
+    service_->OnCallEnded(method_, code_, arrived_);
+    delete this;
+  }
+
+  RewardService* const service_;
+  const char* const method_;
+  const absl::Time deadline_;
+  const absl::Time arrived_ = absl::Now();
+  Caller caller_;
+  std::atomic<bool> cancelled_{false};
+  absl::StatusCode code_ = absl::StatusCode::kUnknown;
+};
+
+// Writes the embedding chunk by chunk, as fast as the client reads. Deletes itself.
+class RewardService::EmbeddingCall final : public grpc::ServerWriteReactor<v1::EmbeddingChunk> {
+ public:
+  EmbeddingCall(RewardService* service, const EmbeddingTable& table) : service_(service), rest_(table.bytes) {
+    chunk_.set_dtype(table.dtype);
+  }
+
+  void Start(const absl::Status& status) {
+    if (status.ok()) return WriteNext();
+    End(status);
+  }
+
+ private:
+  void WriteNext() {
+    const absl::string_view data = rest_.substr(0, service_->options_.embedding_chunk_bytes);
+    rest_.remove_prefix(data.size());
+    chunk_.set_data(data.data(), data.size());
+    StartWrite(&chunk_);
+  }
+  void OnWriteDone(bool ok) override {
+    chunk_.clear_dtype();
+    if (!ok) return End(absl::CancelledError("the caller has gone"));
+    if (rest_.empty()) return End(absl::OkStatus());
+    WriteNext();
+  }
+  void End(const absl::Status& status) {
+    code_ = status.code();
+    Finish(ToGrpcStatus(status));
+  }
+  void OnDone() override {
+    service_->OnCallEnded("FetchEmbedding", code_, arrived_);
+    delete this;
+  }
+
+  RewardService* const service_;
+  const absl::Time arrived_ = absl::Now();
+  absl::string_view rest_;
+  v1::EmbeddingChunk chunk_;
+  absl::StatusCode code_ = absl::StatusCode::kUnknown;
+};
+
+RewardService::RewardService(RewardServiceOptions options, RewardMetrics* metrics)
+    : options_(std::move(options)), metrics_(metrics), queue_(options_.calls) {}
+
+void RewardService::Serve(const ServedRewardModel& served) {
+  model_ = served.model;
+  embedding_ = served.embedding;
+  token_strings_ = model_->TokenStrings();
+  fingerprints_.set_model(served.fingerprint);
+  fingerprints_.set_tokenizer(TokenizerFingerprint(token_strings_, model_->pad_token_id()));
+  contexts_ = std::make_unique<RewardContextCache>(model_, options_.contexts);
+  const std::lock_guard<std::mutex> lock(mu_);
+  serving_ = true;
+}
+
+grpc::ServerUnaryReactor* RewardService::GetInfo(grpc::CallbackServerContext* context,
+                                                 const v1::GetRewardInfoRequest* request,
+                                                 v1::GetRewardInfoResponse* response) {
+  auto* const call = new Call(this, "GetInfo", DeadlineOf(*context));
+  const absl::Status admitted = call->Take(Admit(*context));
+  if (admitted.ok()) {
+    *response->mutable_model() = ToProto(model_->info());
+    *response->mutable_fingerprints() = fingerprints_;
+    response->set_vocabulary_size(static_cast<uint32_t>(embedding_.vocabulary_size));
+    response->set_hidden_size(static_cast<uint32_t>(embedding_.hidden_size));
+    response->set_pad_token_id(static_cast<uint32_t>(model_->pad_token_id()));
+    response->set_version(options_.version);
+    if (request->include_vocabulary()) {
+      response->mutable_token_strings()->Assign(token_strings_.begin(), token_strings_.end());
+    }
+  }
+  call->End(admitted);
+  return call;
+}
+
+grpc::ServerUnaryReactor* RewardService::Score(grpc::CallbackServerContext* context, const v1::ScoreRequest* request,
+                                               v1::ScoreResponse* response) {
+  return Queue("Score", context,
+               [this, request, response](const Call& call) { return AnswerScore(*request, call, response); });
+}
+
+grpc::ServerUnaryReactor* RewardService::ScoreGradient(grpc::CallbackServerContext* context,
+                                                       const v1::ScoreGradientRequest* request,
+                                                       v1::ScoreGradientResponse* response) {
+  return Queue("ScoreGradient", context,
+               [this, request, response](const Call&) { return AnswerScoreGradient(*request, response); });
+}
+
+grpc::ServerWriteReactor<v1::EmbeddingChunk>* RewardService::FetchEmbedding(grpc::CallbackServerContext* context,
+                                                                            const v1::FetchEmbeddingRequest* request) {
+  auto* const call = new EmbeddingCall(this, embedding_);
+  absl::Status status = Admit(*context).status();
+  if (status.ok()) status = CheckFingerprints(request->fingerprints());
+  call->Start(status);
+  return call;
+}
+
+grpc::ServerUnaryReactor* RewardService::Queue(const char* method, grpc::CallbackServerContext* context,
+                                               std::function<absl::Status(const Call&)> answer) {
+  auto* const call = new Call(this, method, DeadlineOf(*context));
+  absl::Status status = call->Take(Admit(*context));
+  if (status.ok()) {
+    status = queue_.Submit([this, call, answer = std::move(answer)] {
+      metrics_->SetCalls(queue_.running(), queue_.waiting());
+      const absl::Status unwanted = call->Check();
+      call->End(unwanted.ok() ? answer(*call) : unwanted);
+    });
+  }
+  if (!status.ok()) call->End(status);
+  return call;
+}
+
+absl::StatusOr<Caller> RewardService::Admit(const grpc::CallbackServerContext& context) {
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    ++open_calls_;
+    if (draining_) return absl::UnavailableError("the reward service is shutting down; retry on another replica");
+    if (!serving_) return absl::UnavailableError("the reward service is loading its model; retry later");
+  }
+  if (options_.authenticator == nullptr) return Caller();
+  return options_.authenticator->Check(context);
+}
+
+void RewardService::StartDraining() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  draining_ = true;
+}
+
+bool RewardService::AwaitIdle(absl::Time deadline) {
+  std::unique_lock<std::mutex> lock(mu_);
+  const auto idle = [this] { return open_calls_ == 0; };
+  if (deadline != absl::InfiniteFuture()) return call_ended_.wait_until(lock, absl::ToChronoTime(deadline), idle);
+  call_ended_.wait(lock, idle);
+  return true;
+}
+
+void RewardService::OnCallEnded(const char* method, absl::StatusCode code, absl::Time arrived) {
+  metrics_->CountCall(method, code, absl::Now() - arrived);
+  metrics_->SetCalls(queue_.running(), queue_.waiting());
+  const std::lock_guard<std::mutex> lock(mu_);  // notified under it: whoever waits may destroy this behind it
+  --open_calls_;
+  call_ended_.notify_all();
+}
+
+absl::Status RewardService::CheckFingerprints(const v1::Fingerprints& fingerprints) const {
+  if (fingerprints.model() == fingerprints_.model() && fingerprints.tokenizer() == fingerprints_.tokenizer()) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "this reward service has model ", model_->name(), " (fingerprint ", fingerprints_.model(), ", tokenizer ",
+      fingerprints_.tokenizer(), ") but its caller connected to fingerprint ", fingerprints.model(), ", tokenizer ",
+      fingerprints.tokenizer(), "; start every replica with the same model and flags, then restart nabla-server"));
+}
+
+absl::Status RewardService::CheckConversation(const v1::Conversation& conversation) const {
+  if (conversation.max_response_tokens() == 0) {
+    return absl::InvalidArgumentError("conversation.max_response_tokens: must be at least 1, got 0");
+  }
+  // Only what an int cannot hold: Open says in the model's own words what does not fit it.
+  if (conversation.max_response_tokens() > kMaxTokens) {
+    return absl::OutOfRangeError(absl::StrCat("conversation.max_response_tokens: must be at most ", kMaxTokens,
+                                              ", got ", conversation.max_response_tokens()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RewardService::CheckResponse(const v1::Response& response, const std::string& field,
+                                          uint32_t max_tokens) const {
+  if (static_cast<uint32_t>(response.token_ids_size()) > max_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat(field, ".token_ids: has ", response.token_ids_size(),
+                                                   " tokens, more than conversation.max_response_tokens, ",
+                                                   max_tokens));
+  }
+  const auto vocabulary = static_cast<uint32_t>(model_->vocabulary_size());
+  for (int i = 0; i < response.token_ids_size(); ++i) {
+    if (response.token_ids(i) < vocabulary) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, ".token_ids[", i, "]: must be below ", vocabulary, ", got ", response.token_ids(i)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RewardService::CheckGradientRequest(const v1::ScoreGradientRequest& request) const {
+  NABLA_RETURN_IF_ERROR(CheckConversation(request.conversation()));
+  NABLA_RETURN_IF_ERROR(CheckResponse(request.response(), "response", request.conversation().max_response_tokens()));
+  const auto tokens = static_cast<uint32_t>(request.response().token_ids_size());
+  if (request.first() >= tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("first: must be below the ", tokens, " tokens of the response, got ", request.first()));
+  }
+  const uint32_t rows = tokens - request.first();
+  if (request.log_probs_begin() > request.log_probs_end() || request.log_probs_end() > rows) {
+    return absl::InvalidArgumentError(absl::StrCat("log_probs_end: rows must lie in 0 … ", rows, ", got ",
+                                                   request.log_probs_begin(), " … ", request.log_probs_end()));
+  }
+  if (request.log_probs_end() > request.log_probs_begin() && model_->kind() != RewardKind::kLikelihood) {
+    return absl::InvalidArgumentError("log_probs_end: only a likelihood has log-probabilities; leave it 0");
+  }
+  if (!v1::ScoreGradientRequest::NumberType_IsValid(request.gradient_type())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("gradient_type: must be FLOAT32 or BFLOAT16, got ", request.gradient_type()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RewardService::WithContext(const v1::Conversation& conversation,
+                                        const std::function<absl::Status(Lease&)>& work, v1::ModelWork* run) {
+  const std::vector<ChatMessage> messages = FromProto(conversation);
+  const auto attempt = [&]() -> absl::Status {
+    NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Lease> lease,
+                           contexts_->Acquire(messages, static_cast<int>(conversation.max_response_tokens())));
+    const absl::Status status = work(*lease);
+    if (!status.ok()) lease->Discard();
+    metrics_->CountWork(lease->work());
+    *run = ToProto(lease->work());
+    return status;
+  };
+  absl::Status status = attempt();
+  if (absl::IsResourceExhausted(status) && contexts_->idle() > 0) {
+    contexts_->EvictIdle();
+    status = attempt();
+  }
+  return status;
+}
+
+absl::Status RewardService::AnswerScore(const v1::ScoreRequest& request, const Call& call,
+                                        v1::ScoreResponse* response) {
+  NABLA_RETURN_IF_ERROR(CheckFingerprints(request.fingerprints()));
+  NABLA_RETURN_IF_ERROR(CheckConversation(request.conversation()));
+  if (request.responses_size() > kMaxResponses) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("responses: must be at most ", kMaxResponses, ", got ", request.responses_size()));
+  }
+  for (int i = 0; i < request.responses_size(); ++i) {
+    NABLA_RETURN_IF_ERROR(CheckResponse(request.responses(i), absl::StrCat("responses[", i, "]"),
+                                        request.conversation().max_response_tokens()));
+  }
+  const auto score = [&](Lease& lease) -> absl::Status {
+    response->clear_rewards();
+    for (const v1::Response& one : request.responses()) {
+      NABLA_RETURN_IF_ERROR(call.Check());
+      NABLA_ASSIGN_OR_RETURN(const double reward, lease.context().Score(TokenIds(one)));
+      response->add_rewards(reward);
+    }
+    return absl::OkStatus();
+  };
+  return WithContext(request.conversation(), score, response->mutable_work());
+}
+
+absl::Status RewardService::AnswerScoreGradient(const v1::ScoreGradientRequest& request,
+                                                v1::ScoreGradientResponse* response) {
+  NABLA_RETURN_IF_ERROR(CheckFingerprints(request.fingerprints()));
+  NABLA_RETURN_IF_ERROR(CheckGradientRequest(request));
+  const std::vector<int32_t> ids = TokenIds(request.response());
+  const int first = static_cast<int>(request.first());
+  const auto score = [&](Lease& lease) -> absl::Status {
+    RewardContextCache::GradientRows& rows = lease.rows();
+    if (!request.omit_gradient() || rows.first != first || rows.response != ids) {
+      NABLA_ASSIGN_OR_RETURN(RewardGradient gradient, lease.context().ScoreGradient(ids, first));
+      if (!request.omit_gradient()) {
+        PackFloats(gradient.input_gradient, request.gradient_type(), response->mutable_input_gradient());
+      }
+      rows = {.response = ids, .first = first, .reward = gradient.reward, .log_probs = std::move(gradient.log_probs)};
+    }
+    response->set_reward(rows.reward);
+    if (request.log_probs_end() > request.log_probs_begin()) {
+      NABLA_ASSIGN_OR_RETURN(
+          const std::vector<float> log_probs,
+          rows.log_probs(static_cast<int>(request.log_probs_begin()), static_cast<int>(request.log_probs_end())));
+      PackFloats(log_probs, v1::ScoreGradientRequest::FLOAT32, response->mutable_log_probs());
+    }
+    return absl::OkStatus();
+  };
+  return WithContext(request.conversation(), score, response->mutable_work());
+}
+
+}  // namespace nabla

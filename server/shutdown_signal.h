@@ -1,0 +1,20 @@
+// SIGTERM and SIGINT as something to wait for. The first of each is caught; a second one ends the process at once.
+//
+//   NABLA_RETURN_IF_ERROR(CatchShutdownSignals());
+//   AwaitShutdownSignal();   // blocks
+//   server->Drain();
+//
+// Once a process, from its main thread.
+#ifndef NABLA_SERVER_SHUTDOWN_SIGNAL_H_
+#define NABLA_SERVER_SHUTDOWN_SIGNAL_H_
+
+#include "absl/status/status.h"
+
+namespace nabla {
+
+absl::Status CatchShutdownSignals();
+void AwaitShutdownSignal();
+
+}  // namespace nabla
+
+#endif  // NABLA_SERVER_SHUTDOWN_SIGNAL_H_

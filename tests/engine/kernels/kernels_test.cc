@@ -1,0 +1,248 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "engine/kernels/attention.h"
+#include "engine/kernels/elementwise.h"
+#include "engine/kernels/linear.h"
+#include "engine/kernels/thread_team.h"
+
+namespace nabla::kernels {
+namespace {
+
+std::vector<float> Random(int64_t count, uint32_t seed) {
+  std::mt19937 engine(seed);
+  std::vector<float> numbers(count);
+  for (float& number : numbers) number = static_cast<float>(static_cast<int>(engine() % 2001) - 1000) / 500.0f;
+  return numbers;
+}
+
+float FromBfloat16(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float number;
+  std::memcpy(&number, &wide, sizeof(number));
+  return number;
+}
+
+std::vector<uint16_t> ToBfloat16(const std::vector<float>& numbers) {
+  std::vector<uint16_t> bits;
+  for (const float number : numbers) bits.push_back(RoundToBfloat16(number));
+  return bits;
+}
+
+struct Shape {
+  int64_t rows, inputs, outputs;
+};
+
+class LinearTest : public testing::TestWithParam<Shape> {};
+
+TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
+  const auto [rows, inputs, outputs] = GetParam();
+  const std::vector<float> x = Random(rows * inputs, 1), weight = Random(outputs * inputs, 2),
+                           bias = Random(outputs, 3);
+  const std::vector<uint16_t> half = ToBfloat16(weight);
+  for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
+    const void* data = type == NumberType::kFloat32 ? static_cast<const void*>(weight.data()) : half.data();
+    std::vector<float> out(rows * outputs);
+    Linear({data, type, outputs, inputs}, x.data(), rows, bias.data(), out.data(), outputs, 0, outputs);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t o = 0; o < outputs; ++o) {
+        double expected = bias[o], size = 1;
+        for (int64_t k = 0; k < inputs; ++k) {
+          const float w = type == NumberType::kFloat32 ? weight[o * inputs + k] : FromBfloat16(half[o * inputs + k]);
+          expected += static_cast<double>(x[i * inputs + k]) * w;
+          size += std::abs(static_cast<double>(x[i * inputs + k]) * w);
+        }
+        ASSERT_NEAR(out[i * outputs + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
+      }
+    }
+  }
+}
+
+// Tiles of every shape add up the same numbers in the same order.
+TEST_P(LinearTest, ARowsBitsDoNotDependOnHowManyRowsThereAreNorOnHowOutputsAreDivided) {
+  const auto [rows, inputs, outputs] = GetParam();
+  const std::vector<float> x = Random(rows * inputs, 1), weight = Random(outputs * inputs, 2);
+  const std::vector<uint16_t> half = ToBfloat16(weight);
+  for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
+    const void* data = type == NumberType::kFloat32 ? static_cast<const void*>(weight.data()) : half.data();
+    const WeightMatrix matrix{data, type, outputs, inputs};
+    std::vector<float> together(rows * outputs), apart(rows * outputs);
+    Linear(matrix, x.data(), rows, nullptr, together.data(), outputs, 0, outputs);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t o = 0; o < outputs; o += 3) {
+        Linear(matrix, x.data() + i * inputs, 1, nullptr, apart.data() + i * outputs, outputs, o,
+               std::min(o + 3, outputs));
+      }
+    }
+    EXPECT_EQ(together, apart);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, LinearTest,
+                         testing::Values(Shape{1, 64, 8}, Shape{1, 70, 13}, Shape{2, 16, 5}, Shape{3, 48, 12},
+                                         Shape{4, 5, 4}, Shape{7, 100, 9}, Shape{16, 192, 33}, Shape{6, 3000, 10}));
+
+// Keys and values of `length` positions, scattered over blocks.
+class AttentionTest : public testing::TestWithParam<int64_t> {
+ protected:
+  static constexpr int64_t kHeads = 6, kKvHeads = 2, kLayers = 3, kLayer = 1;
+};
+
+TEST_P(AttentionTest, AgreesWithSoftmaxInDoublePrecision) {
+  const int64_t length = GetParam();
+  for (const int64_t head_dim : {16, 24, 64, 80}) {
+    const int64_t per_layer = kKvHeads * head_dim * kBlockTokens, blocks = (length + kBlockTokens - 1) / kBlockTokens;
+    for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
+      // What no position has been put into must not matter: not-a-numbers.
+      const size_t bytes = (blocks + 2) * kLayers * per_layer * 4;
+      std::vector<char> keys(bytes, '\xff'), values(bytes, '\xff');
+      const int64_t size = type == NumberType::kFloat32 ? 4 : 2;
+      const KvBlocks kv{.keys = keys.data() + kLayer * per_layer * size,
+                        .values = values.data() + kLayer * per_layer * size,
+                        .block_stride = kLayers * per_layer,
+                        .type = type,
+                        .kv_heads = kKvHeads,
+                        .head_dim = head_dim};
+      std::vector<int32_t> order;
+      for (int64_t b = 0; b < blocks; ++b) order.push_back(static_cast<int32_t>(blocks + 1 - b));
+      const std::vector<float> query = Random(kHeads * head_dim, 4);
+      std::vector<float> key = Random(length * kKvHeads * head_dim, 5), value = Random(length * kKvHeads * head_dim, 6);
+      for (int64_t t = 0; t < length; ++t) {
+        StoreKeyValue(kv, order[t / kBlockTokens], t % kBlockTokens, key.data() + t * kKvHeads * head_dim,
+                      value.data() + t * kKvHeads * head_dim);
+      }
+      if (type == NumberType::kBfloat16) {
+        for (float& number : key) number = FromBfloat16(RoundToBfloat16(number));
+        for (float& number : value) number = FromBfloat16(RoundToBfloat16(number));
+      }
+      std::vector<float> out(kHeads * head_dim), scores(length + kBlockTokens);
+      Attend(kv, {.query = query.data(), .blocks = order.data(), .length = length, .out = out.data()}, kHeads, 0,
+             kHeads, scores.data());
+      for (int64_t head = 0; head < kHeads; ++head) {
+        const auto at = [&](int64_t t) { return (t * kKvHeads + head / (kHeads / kKvHeads)) * head_dim; };
+        std::vector<double> weights;
+        double sum = 0;
+        for (int64_t t = 0; t < length; ++t) {
+          double score = 0;
+          for (int64_t i = 0; i < head_dim; ++i) score += double{query[head * head_dim + i]} * key[at(t) + i];
+          weights.push_back(std::exp(score / std::sqrt(static_cast<double>(head_dim))));
+          sum += weights.back();
+        }
+        for (int64_t i = 0; i < head_dim; ++i) {
+          double expected = 0;
+          for (int64_t t = 0; t < length; ++t) expected += weights[t] / sum * value[at(t) + i];
+          ASSERT_NEAR(out[head * head_dim + i], expected, 2e-6) << "head " << head << ", " << i << " of " << head_dim;
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Lengths, AttentionTest, testing::Values(1, 15, 16, 17, 64, 65, 200));
+
+TEST(ElementwiseTest, Bfloat16RoundsToNearestEven) {
+  EXPECT_EQ(RoundToBfloat16(1.0f), 0x3f80);
+  EXPECT_EQ(RoundToBfloat16(1.00390625f), 0x3f80) << "halfway, to even";
+  EXPECT_EQ(RoundToBfloat16(1.01171875f), 0x3f82) << "halfway, to even";
+  EXPECT_EQ(RoundToBfloat16(-1.005f), 0xbf81);
+  EXPECT_TRUE(std::isnan(FromBfloat16(RoundToBfloat16(std::nanf("")))));
+}
+
+TEST(ElementwiseTest, NormRotationAndGateAgreeWithTheirFormulas) {
+  const int64_t count = 70;
+  const std::vector<float> x = Random(count, 7), weight = Random(count, 8), angles = Random(count, 9);
+  std::vector<float> out(count);
+  RmsNorm(x.data(), weight.data(), count, 1e-5f, out.data());
+  double squares = 0;
+  for (const float number : x) squares += double{number} * number;
+  for (int64_t i = 0; i < count; ++i) {
+    EXPECT_NEAR(out[i], weight[i] * x[i] / std::sqrt(squares / count + 1e-5), 1e-5);
+  }
+  std::vector<float> cosines(count), sines(count), turned = x;
+  for (int64_t i = 0; i < count; ++i) {
+    cosines[i] = std::cos(angles[i % (count / 2)]), sines[i] = std::sin(angles[i % (count / 2)]);
+  }
+  Rotate(cosines.data(), sines.data(), count, turned.data());
+  for (int64_t i = 0; i < count / 2; ++i) {
+    EXPECT_NEAR(turned[i], x[i] * cosines[i] - x[i + count / 2] * sines[i], 1e-5);
+    EXPECT_NEAR(turned[i + count / 2], x[i + count / 2] * cosines[i] + x[i] * sines[i], 1e-5);
+  }
+  std::vector<float> gate = x;
+  gate[0] = -200, gate[1] = 200;
+  const std::vector<float> before = gate;
+  SiluMultiply(weight.data(), count, gate.data());
+  for (int64_t i = 0; i < count; ++i) {
+    EXPECT_NEAR(gate[i], before[i] / (1 + std::exp(-double{before[i]})) * weight[i], 1e-4);
+  }
+}
+
+TEST(ElementwiseTest, StatsAreThoseOfTheSoftmax) {
+  std::vector<float> logits = Random(403, 10);
+  logits[200] = logits[300] = 3.5f;
+  const RowStats stats = StatsOf(logits.data(), 403);
+  EXPECT_EQ(stats.argmax, 200) << "the first of equals";
+  double sum = 0, entropy = 0;
+  for (const float logit : logits) sum += std::exp(double{logit});
+  for (const float logit : logits) entropy -= std::exp(double{logit}) / sum * std::log(std::exp(double{logit}) / sum);
+  EXPECT_NEAR(stats.confidence, std::exp(3.5) / sum, 1e-6);
+  EXPECT_NEAR(stats.entropy, entropy, 1e-5);
+  const std::vector<float> sure = {-500.0f, 100.0f, -500.0f};
+  EXPECT_EQ(StatsOf(sure.data(), 3).confidence, 1.0f);
+  EXPECT_NEAR(StatsOf(sure.data(), 3).entropy, 0, 1e-6);
+}
+
+TEST(ThreadTeamTest, EveryIndexIsVisitedOnce) {
+  ThreadTeam team(4);
+  for (const int64_t count : {0, 1, 3, 4, 5, 1000}) {
+    std::vector<std::atomic<int>> visits(count);
+    for (int round = 0; round < 100; ++round) {
+      team.ParallelFor(count, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) ++visits[i];
+      });
+    }
+    for (const std::atomic<int>& visited : visits) EXPECT_EQ(visited, 100);
+  }
+}
+
+TEST(ThreadTeamTest, SmallLoopsAndLoopsWithinLoopsStayOnTheirThread) {
+  ThreadTeam team(4);
+  int calls = 0;
+  team.ParallelFor(100, 60, [&](int64_t begin, int64_t end) { calls += begin == 0 && end == 100; });
+  EXPECT_EQ(calls, 1);
+  std::atomic<int> inner{0};
+  team.ParallelFor(4, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const std::thread::id outer = std::this_thread::get_id();
+      team.ParallelFor(8, 1, [&](int64_t from, int64_t to) {
+        inner += static_cast<int>(to - from) * (std::this_thread::get_id() == outer);
+      });
+    }
+  });
+  EXPECT_EQ(inner, 32);
+}
+
+TEST(ThreadTeamTest, TwoCallersDoNotDisturbEachOther) {
+  ThreadTeam team(3);
+  std::atomic<int64_t> total{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 3; ++caller) {
+    callers.emplace_back([&] {
+      for (int round = 0; round < 500; ++round) {
+        team.ParallelFor(30, 1, [&](int64_t begin, int64_t end) { total += end - begin; });
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(total, 3 * 500 * 30);
+}
+
+}  // namespace
+}  // namespace nabla::kernels

@@ -1,0 +1,59 @@
+#include "engine/pool/limits.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/pool/engine.h"
+
+namespace nabla {
+namespace {
+
+TEST(LimitsTest, OptionsAreNamedWithWhatWasExpected) {
+  const auto error = [](const auto& change) {
+    EnginePoolOptions options;
+    change(options);
+    return ValidateEnginePoolOptions(options);
+  };
+  EXPECT_TRUE(error([](EnginePoolOptions&) {}).ok());
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.devices.clear(); }),
+            absl::InvalidArgumentError("devices is empty; expected one or more of cpu, cuda:N and auto"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.kv_cache_bytes = 0; }),
+            absl::InvalidArgumentError("kv_cache_bytes is 0; expected 1 or more"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_running_requests = 0; }),
+            absl::InvalidArgumentError("max_running_requests is 0; expected 1 or more"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.threads = -1; }),
+            absl::InvalidArgumentError("threads is -1; expected 0 or more"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_batch_tokens = 0; }),
+            absl::InvalidArgumentError("max_batch_tokens is 0; expected 1 or more"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_queued_requests = 0; }),
+            absl::InvalidArgumentError("max_queued_requests is 0; expected 1 or more"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_queued_tokens = 0; }),
+            absl::InvalidArgumentError("max_queued_tokens is 0; expected 1 or more"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_new_tokens_limit = 0; }),
+            absl::InvalidArgumentError("max_new_tokens_limit is 0; expected 1 or more"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_rollouts_limit = 0; }),
+            absl::InvalidArgumentError("max_rollouts_limit is 0; expected 1 or more"));
+}
+
+TEST(LimitsTest, RequestsAreCapped) {
+  const EnginePoolOptions options;
+  EXPECT_TRUE(CheckLimits(options, {.strategy = NablaOptions{.max_rollouts = 1024}, .max_new_tokens = 4096}).ok());
+  EXPECT_EQ(CheckLimits(options, {.max_new_tokens = 5000}),
+            absl::InvalidArgumentError("max_new_tokens: must be at most 4096 on this server, got 5000"));
+  EXPECT_EQ(CheckLimits(options, {.strategy = NablaOptions{.max_rollouts = 5000}}),
+            absl::InvalidArgumentError("nabla.max_rollouts: must be at most 1024 on this server, got 5000"));
+}
+
+TEST(LimitsTest, TokensAreThePromptsAndThoseOfEveryRollout) {
+  Engine::Prepared prepared = {.request = {.strategy = GreedyOptions{}, .max_new_tokens = 100},
+                               .prompt_ids = {1, 2, 3}};
+  EXPECT_EQ(EstimateTokens(prepared), 103);
+  prepared.request.strategy = SampleOptions{};
+  EXPECT_EQ(EstimateTokens(prepared), 103);
+  prepared.request.strategy = NablaOptions{.max_rollouts = 8};
+  EXPECT_EQ(EstimateTokens(prepared), 803);
+  prepared.request.max_new_tokens = 2'000'000'000;
+  EXPECT_EQ(EstimateTokens(prepared), 16'000'000'003);
+}
+
+}  // namespace
+}  // namespace nabla

@@ -1,0 +1,133 @@
+// A real model behind a real connection gives the bits that it gives in the same process, for all kinds of reward.
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "engine/reward/embedding_projection.h"
+#include "engine/reward/reward_engine.h"
+#include "server/listener.h"
+#include "server/remote_reward_model.h"
+#include "server/reward_metrics.h"
+#include "server/reward_service.h"
+#include "tests/engine/test_models.h"
+
+namespace nabla {
+namespace {
+
+const std::vector<ChatMessage> kQuestion = {{"user", "How many apples?"}};
+const std::vector<std::vector<int32_t>> kResponses = {
+    {10, 40, 90, 200, 17}, {10, 40, 91, 200, 17, 3}, {10}, {7, 300, 402, 0, 1, 2, 55, 56, 57, 58}};
+
+RewardEngineOptions EngineOptions(const std::string& folder, const std::string& kind, const std::string& dtype) {
+  return {.model = {.path = folder, .kind = kind, .dtype = dtype, .verdict_yes = "Y", .verdict_no = "N"},
+          .device = "cpu",
+          .kv_cache_bytes = 8 << 20,
+          .threads = 1};
+}
+
+class RemoteRewardBitsTest : public testing::TestWithParam<std::tuple<const char*, const char*>> {
+ protected:
+  void SetUp() override {
+    const auto& [kind, dtype] = GetParam();
+    const std::string folder = std::string(kind) == "classifier" ? ClassifierFolder() : JudgeFolder();
+    local_ = RewardEngine::Create(EngineOptions(folder, kind, dtype)).value();
+    served_ = RewardEngine::Create(EngineOptions(folder, kind, dtype)).value();
+    service_.Serve(
+        {.model = &served_->model(), .fingerprint = served_->fingerprint(), .embedding = served_->embedding()});
+    listener_ = Listener::Create({}, {&service_}).value();
+    listener_->SetServing(v1::RewardModel::service_full_name(), true);
+    RemoteRewardModelOptions options;
+    options.client.channel.address = absl::StrCat("127.0.0.1:", listener_->port());
+    remote_ = RemoteRewardModel::Connect(options, [](EmbeddingTable table) {
+                return MakeProjection(std::move(table));
+              }).value();
+  }
+  void TearDown() override {
+    listener_->Shutdown(absl::InfinitePast());
+    service_.AwaitIdle(absl::InfiniteFuture());
+  }
+
+  static absl::StatusOr<RemoteRewardModel::Projection> MakeProjection(EmbeddingTable table) {
+    std::shared_ptr<const EmbeddingProjection> projection =
+        EmbeddingProjection::Create(std::move(table), "cpu", nullptr).value();
+    return [projection](absl::Span<const float> gradient, int rows) { return projection->Project(gradient, rows); };
+  }
+
+  void ExpectSameNumbers(RewardContext& remote, RewardContext& local, const std::vector<int32_t>& response) {
+    EXPECT_EQ(remote.Score(response).value(), local.Score(response).value());
+    for (const int first : {0, static_cast<int>(response.size()) / 2, static_cast<int>(response.size()) - 1}) {
+      const RewardGradient got = remote.ScoreGradient(response, first).value();
+      const RewardGradient expected = local.ScoreGradient(response, first).value();
+      EXPECT_EQ(got.reward, expected.reward);
+      ASSERT_EQ(got.rows, expected.rows);
+      ASSERT_EQ(got.hidden_size, expected.hidden_size);
+      EXPECT_EQ(got.input_gradient, expected.input_gradient);
+      EXPECT_EQ(remote_->ProjectToVocabulary(got.input_gradient, got.rows).value(),
+                local_->model().ProjectToVocabulary(expected.input_gradient, got.rows).value());
+      ASSERT_EQ(got.log_probs == nullptr, expected.log_probs == nullptr);
+      if (got.log_probs == nullptr) continue;
+      EXPECT_EQ(got.log_probs(0, 1).value(), expected.log_probs(0, 1).value());
+      EXPECT_EQ(got.log_probs(0, got.rows).value(), expected.log_probs(0, got.rows).value());
+    }
+  }
+
+  std::unique_ptr<RewardEngine> local_, served_;
+  RewardMetrics metrics_{"test"};
+  RewardService service_{{.version = "test"}, &metrics_};
+  std::unique_ptr<Listener> listener_;
+  std::unique_ptr<RemoteRewardModel> remote_;
+};
+
+TEST_P(RemoteRewardBitsTest, RemoteAndLocalGiveTheSameBits) {
+  const auto remote = remote_->Open(kQuestion, 32).value();
+  const auto local = local_->model().Open(kQuestion, 32).value();
+  for (const std::vector<int32_t>& response : kResponses) ExpectSameNumbers(*remote, *local, response);
+}
+
+TEST_P(RemoteRewardBitsTest, AlsoWhileOthersUseTheService) {
+  std::vector<std::thread> requests;
+  for (int i = 0; i < 4; ++i) {
+    requests.emplace_back([&, i] {
+      const std::vector<ChatMessage> question = {{"user", absl::StrCat("How many apples does ", i, " have?")}};
+      const auto remote = remote_->Open(question, 32).value();
+      const auto local = local_->model().Open(question, 32).value();
+      for (const std::vector<int32_t>& response : kResponses) ExpectSameNumbers(*remote, *local, response);
+    });
+  }
+  for (std::thread& request : requests) request.join();
+}
+
+TEST_P(RemoteRewardBitsTest, TheSameConversationsAreRefusedInTheSameWords) {
+  EXPECT_EQ(remote_->Open(kQuestion, 5000).status(), local_->model().Open(kQuestion, 5000).status());
+  EXPECT_EQ(remote_->Open(kQuestion, 5000).status().code(), absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(remote_->Open({{"user", "<<<response>>>"}}, 8).status(),
+            local_->model().Open({{"user", "<<<response>>>"}}, 8).status());
+  EXPECT_EQ(remote_->TokenStrings(), local_->model().TokenStrings());
+  EXPECT_EQ(remote_->info().max_length, local_->model().info().max_length);
+  EXPECT_EQ(remote_->pad_token_id(), local_->model().pad_token_id());
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, RemoteRewardBitsTest,
+                         testing::Values(std::tuple("classifier", "float32"), std::tuple("likelihood", "float32"),
+                                         std::tuple("verdict", "float32"), std::tuple("likelihood", "bfloat16")),
+                         [](const auto& info) {
+                           return absl::StrCat(std::get<0>(info.param), "_", std::get<1>(info.param));
+                         });
+
+TEST(RewardFingerprintTest, DiffersWithWhatDecidesTheNumbers) {
+  const auto fingerprint = [](const std::string& kind, const std::string& dtype, const std::string& question) {
+    RewardEngineOptions options = EngineOptions(JudgeFolder(), kind, dtype);
+    options.model.verdict_question = question;
+    return RewardEngine::Create(options).value()->fingerprint();
+  };
+  const std::string verdict = fingerprint("verdict", "float32", "Right?");
+  EXPECT_EQ(fingerprint("verdict", "float32", "Right?"), verdict);
+  EXPECT_NE(fingerprint("verdict", "float32", "Wrong?"), verdict);
+  EXPECT_NE(fingerprint("verdict", "bfloat16", "Right?"), verdict);
+  EXPECT_EQ(fingerprint("likelihood", "float32", "Wrong?"), fingerprint("likelihood", "float32", "Right?"));
+  EXPECT_NE(fingerprint("likelihood", "float32", "Right?"), verdict);
+}
+
+}  // namespace
+}  // namespace nabla

@@ -1,0 +1,366 @@
+// The client half against services with a fake model, over real connections.
+#include "server/remote_reward_model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <mutex>
+#include <thread>
+
+#include "tests/server/reward_replica.h"
+
+namespace nabla {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+const std::vector<ChatMessage> kQuestion = {{"user", "How many?"}};
+
+// Fast and without retries of gRPC's own, unless a test asks for them.
+RemoteRewardModelOptions Options(const std::string& address) {
+  RemoteRewardModelOptions options;
+  options.client.channel.address = address;
+  options.client.channel.first_backoff = absl::Milliseconds(1);
+  options.client.channel.max_backoff = absl::Milliseconds(5);
+  options.client.channel.max_reconnect_backoff = absl::Milliseconds(100);
+  options.client.breaker.max_failures = 1000;
+  return options;
+}
+
+std::unique_ptr<RemoteRewardModel> Connect(const RemoteRewardModelOptions& options) {
+  absl::StatusOr<std::unique_ptr<RemoteRewardModel>> model = RemoteRewardModel::Connect(options, NoProjection);
+  EXPECT_TRUE(model.ok()) << model.status();
+  return *std::move(model);
+}
+
+// Whether `action` succeeds before the test's patience is at its end.
+template <typename Action>
+bool Eventually(const Action& action) {
+  const absl::Time end = absl::Now() + absl::FromChrono(kRewardTestPatience);
+  while (absl::Now() < end) {
+    if (action()) return true;
+    std::this_thread::yield();
+  }
+  return false;
+}
+
+TEST(RemoteRewardModelTest, LooksLikeTheModelItStandsFor) {
+  RewardReplica replica({.kind = RewardKind::kLikelihood});
+  EmbeddingTable table;
+  const auto keep = [&](EmbeddingTable received) {
+    table = std::move(received);
+    return NoProjection({});
+  };
+  const auto model = RemoteRewardModel::Connect(Options(replica.address()), keep).value();
+  EXPECT_EQ(model->kind(), RewardKind::kLikelihood);
+  EXPECT_EQ(model->name(), "fake");
+  EXPECT_EQ(model->vocabulary_size(), 11);
+  EXPECT_EQ(model->pad_token_id(), 2);
+  EXPECT_EQ(model->TokenStrings(), replica.model().TokenStrings());
+  EXPECT_EQ(model->info().architecture, "FakeForCausalLM");
+  EXPECT_EQ(model->info().vocabulary_size, 12) << "rows of the matrix, as the model itself says";
+  EXPECT_EQ(table.dtype, "float32");
+  EXPECT_EQ(table.vocabulary_size, 11);
+  EXPECT_EQ(table.hidden_size, 4);
+  EXPECT_EQ(table.bytes, FakeRewardModel::Embedding().bytes);
+}
+
+TEST(RemoteRewardModelTest, GivesTheNumbersOfTheModel) {
+  RewardReplica replica({.kind = RewardKind::kLikelihood});
+  const auto model = Connect(Options(replica.address()));
+  const auto remote = model->Open(kQuestion, 8).value();
+  const auto local = replica.model().Open(kQuestion, 8).value();
+  const std::vector<int32_t> response = {5, 0, 7};
+  EXPECT_EQ(remote->Score(response).value(), local->Score(response).value());
+  EXPECT_EQ(remote->Score({}).value(), local->Score({}).value());
+  const RewardGradient got = remote->ScoreGradient(response, 1).value();
+  const RewardGradient expected = local->ScoreGradient(response, 1).value();
+  EXPECT_EQ(got.reward, expected.reward);
+  EXPECT_EQ(got.rows, 2);
+  EXPECT_EQ(got.hidden_size, 4);
+  EXPECT_EQ(got.input_gradient, expected.input_gradient);
+  for (const auto& [begin, end] : {std::pair(0, 1), std::pair(0, 2), std::pair(1, 2), std::pair(1, 1)}) {
+    EXPECT_EQ(got.log_probs(begin, end).value(), expected.log_probs(begin, end).value());
+  }
+  EXPECT_EQ(remote->work().forward_passes, local->work().forward_passes);
+  EXPECT_EQ(remote->work().forward_tokens, local->work().forward_tokens);
+  EXPECT_EQ(remote->work().backward_tokens, local->work().backward_tokens);
+}
+
+TEST(RemoteRewardModelTest, TheFirstRowOfLogProbabilitiesComesWithTheGradient) {
+  RewardReplica replica({.kind = RewardKind::kLikelihood});
+  std::atomic<int> calls{0};
+  RemoteRewardModelOptions options = Options(replica.address());
+  options.client.on_rpc = [&](absl::StatusCode) { ++calls; };
+  const auto model = Connect(options);
+  RewardGradient gradient;
+  {
+    const auto context = model->Open(kQuestion, 8).value();
+    gradient = context->ScoreGradient(std::vector<int32_t>{5, 0, 7}, 1).value();
+  }
+  const int before = calls;
+  EXPECT_EQ(gradient.log_probs(0, 1).value()[10], FakeRewardModel::LogProbOf(1, 10));
+  EXPECT_EQ(calls, before);
+  EXPECT_EQ(gradient.log_probs(0, 2).value()[21], FakeRewardModel::LogProbOf(2, 10)) << "after its context has gone";
+  EXPECT_EQ(calls, before + 1);
+}
+
+TEST(RemoteRewardModelTest, OtherKindsHaveNoLogProbabilities) {
+  RewardReplica replica({.kind = RewardKind::kVerdict});
+  const auto model = Connect(Options(replica.address()));
+  const RewardGradient gradient =
+      model->Open(kQuestion, 8).value()->ScoreGradient(std::vector<int32_t>{5, 0}, 0).value();
+  EXPECT_EQ(gradient.log_probs, nullptr);
+}
+
+TEST(RemoteRewardModelTest, GradientsMayTravelInHalfTheBytes) {
+  RewardReplica replica;
+  RemoteRewardModelOptions options = Options(replica.address());
+  options.bfloat16_gradients = true;
+  const RewardGradient gradient =
+      Connect(options)->Open(kQuestion, 8).value()->ScoreGradient(std::vector<int32_t>{5}, 0).value();
+  EXPECT_NE(gradient.input_gradient[0], FakeRewardModel::GradientOf(5, 0, 0));
+  EXPECT_NEAR(gradient.input_gradient[0], FakeRewardModel::GradientOf(5, 0, 0), 1e-3);
+}
+
+TEST(RemoteRewardModelTest, ErrorsOfTheModelComeThroughAsInTheSameProcess) {
+  RewardReplica replica;
+  const auto model = Connect(Options(replica.address()));
+  EXPECT_EQ(model->Open({{"nobody", "x"}}, 8).status(), replica.model().Open({{"nobody", "x"}}, 8).status());
+  EXPECT_EQ(model->Open(kQuestion, 65).status(), replica.model().Open(kQuestion, 65).status());
+  replica.model().Fail(absl::ResourceExhaustedError("no key/value memory"), /*times=*/9);
+  EXPECT_EQ(model->Open(kQuestion, 8).status(), absl::ResourceExhaustedError("no key/value memory"));
+}
+
+TEST(RemoteRewardModelTest, CountsEveryCallByItsCode) {
+  RewardReplica replica;
+  std::mutex mu;
+  std::vector<absl::StatusCode> codes;
+  RemoteRewardModelOptions options = Options(replica.address());
+  options.client.on_rpc = [&](absl::StatusCode code) {
+    const std::lock_guard<std::mutex> lock(mu);
+    codes.push_back(code);
+  };
+  const auto model = Connect(options);
+  EXPECT_FALSE(model->Open({{"nobody", "x"}}, 8).ok());
+  EXPECT_THAT(codes, ElementsAre(absl::StatusCode::kOk, absl::StatusCode::kOk, absl::StatusCode::kInvalidArgument));
+}
+
+TEST(RemoteRewardModelTest, AServiceThatIsNotThereIsUnavailable) {
+  int port = 0;
+  {
+    RewardReplica gone;
+    port = gone.port();
+  }
+  RemoteRewardModelOptions options = Options(absl::StrCat("127.0.0.1:", port));
+  options.client.connect_timeout = absl::Milliseconds(200);
+  EXPECT_EQ(
+      RemoteRewardModel::Connect(options, NoProjection).status(),
+      absl::UnavailableError(absl::StrCat("reward service at 127.0.0.1:", port,
+                                          ": no replica was ready within 200ms; is nabla-reward-server running?")));
+}
+
+TEST(RemoteRewardModelTest, ConnectingWaitsForTheServiceToComeUp) {
+  ListenerOptions listener;
+  {
+    RewardReplica probe;
+    listener.port = probe.port();
+  }
+  std::unique_ptr<RemoteRewardModel> model;
+  std::thread connecting([&] { model = Connect(Options(absl::StrCat("127.0.0.1:", listener.port))); });
+  RewardReplica replica({.listener = listener});
+  connecting.join();
+  EXPECT_NE(model, nullptr);
+}
+
+TEST(RemoteRewardModelTest, AServerThatServesSomethingElseCountsAsNotReady) {
+  const auto other = Listener::Create({}, {}).value();
+  RemoteRewardModelOptions options = Options(absl::StrCat("127.0.0.1:", other->port()));
+  options.client.connect_timeout = absl::Milliseconds(200);
+  EXPECT_EQ(
+      RemoteRewardModel::Connect(options, NoProjection).status(),
+      absl::UnavailableError(absl::StrCat("reward service at 127.0.0.1:", other->port(),
+                                          ": no replica was ready within 200ms; is nabla-reward-server running?")));
+}
+
+TEST(RemoteRewardModelTest, OneUnavailableAnswerIsRetried) {
+  RewardReplica replica;
+  const auto model = Connect(Options(replica.address()));
+  replica.model().Fail(absl::UnavailableError("try again"), /*times=*/1);
+  EXPECT_TRUE(model->Open(kQuestion, 8).ok());
+}
+
+TEST(RemoteRewardModelTest, RetriesAreBounded) {
+  RewardReplica replica;
+  const auto model = Connect(Options(replica.address()));
+  replica.model().Fail(absl::UnavailableError("the device has failed"), /*times=*/1000);
+  EXPECT_EQ(model->Open(kQuestion, 8).status(),
+            absl::UnavailableError(absl::StrCat("reward service at ", replica.address(),
+                                                ": the device has failed; is nabla-reward-server running?")));
+  EXPECT_EQ(replica.model().passes(), 4);
+  // Every failure costs one of ten tokens; below half of them nothing is retried.
+  EXPECT_FALSE(model->Open(kQuestion, 8).ok());
+  EXPECT_FALSE(model->Open(kQuestion, 8).ok());
+  EXPECT_LE(replica.model().passes(), 4 + 1 + 2);
+}
+
+TEST(RemoteRewardModelTest, TheBreakerKeepsCallsFromAServiceThatFails) {
+  RewardReplica replica;
+  RemoteRewardModelOptions options = Options(replica.address());
+  options.client.channel.max_attempts = 1;
+  std::atomic<int64_t> seconds{0};
+  options.client.breaker = {
+      .max_failures = 2, .cool_down = absl::Seconds(2), .now = [&] { return absl::FromUnixSeconds(seconds); }};
+  const auto model = Connect(options);
+  replica.model().Fail(absl::UnavailableError("the device has failed"), /*times=*/2);
+  EXPECT_FALSE(model->Open(kQuestion, 8).ok());
+  EXPECT_FALSE(model->Open(kQuestion, 8).ok());
+  const int passes = replica.model().passes();
+  EXPECT_EQ(
+      model->Open(kQuestion, 8).status(),
+      absl::UnavailableError(absl::StrCat("reward service at ", replica.address(),
+                                          ": the last 2 calls failed; it is left alone for 2s before the next try")));
+  EXPECT_EQ(replica.model().passes(), passes);
+  seconds = 2;
+  EXPECT_TRUE(model->Open(kQuestion, 8).ok());
+  EXPECT_TRUE(model->Open(kQuestion, 8).ok());
+}
+
+TEST(RemoteRewardModelTest, AServiceThatComesBackIsUsedAgain) {
+  auto replica = std::make_unique<RewardReplica>();
+  const auto model = Connect(Options(replica->address()));
+  const auto context = model->Open(kQuestion, 8).value();
+  ListenerOptions listener;
+  listener.port = replica->port();
+  replica = nullptr;
+  const absl::Status status = context->Score(std::vector<int32_t>{1}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), StartsWith(absl::StrCat("reward service at 127.0.0.1:", listener.port)));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("; is nabla-reward-server running?"));
+  replica = std::make_unique<RewardReplica>(RewardReplicaOptions{.listener = listener});
+  EXPECT_TRUE(Eventually([&] { return context->Score(std::vector<int32_t>{1}).ok(); }));
+}
+
+TEST(RemoteRewardModelTest, AServiceThatComesBackWithAnotherModelIsRefused) {
+  auto replica = std::make_unique<RewardReplica>();
+  const auto model = Connect(Options(replica->address()));
+  ListenerOptions listener;
+  listener.port = replica->port();
+  replica = nullptr;
+  replica = std::make_unique<RewardReplica>(
+      RewardReplicaOptions{.model_fingerprint = "00000000000000bb", .listener = listener});
+  absl::Status status;
+  EXPECT_TRUE(Eventually([&] {
+    status = model->Open(kQuestion, 8).status();
+    return !absl::IsUnavailable(status);
+  }));
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()),
+              StartsWith("this reward service has model fake (fingerprint 00000000000000bb, tokenizer "));
+}
+
+TEST(RemoteRewardModelTest, CallsGoToAllReplicasInTurnAndToTheLivingWhenOneDies) {
+  RewardReplica first, second;
+  const auto model = Connect(Options(absl::StrCat(first.address(), ",", second.address())));
+  EXPECT_TRUE(Eventually([&] {
+    EXPECT_TRUE(model->Open(kQuestion, 8).ok());
+    return first.model().opened() > 0 && second.model().opened() > 0;
+  }));
+  first.Stop();
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(model->Open(kQuestion, 8).ok());
+}
+
+TEST(RemoteRewardModelTest, WhatADrainingReplicaRefusesIsRetriedOnAnother) {
+  RewardReplica first, second;
+  const auto model = Connect(Options(absl::StrCat(first.address(), ",", second.address())));
+  EXPECT_TRUE(Eventually([&] {
+    EXPECT_TRUE(model->Open(kQuestion, 8).ok());
+    return first.model().opened() > 0 && second.model().opened() > 0;
+  }));
+  first.service().StartDraining();
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(model->Open(kQuestion, 8).ok());
+}
+
+TEST(RemoteRewardModelTest, AReplicaThatSaysItIsNotReadyIsLeftAlone) {
+  RewardReplica first, second;
+  const auto model = Connect(Options(absl::StrCat(first.address(), ",", second.address())));
+  const auto calls_of_first = [&] {
+    const int before = first.model().passes();
+    for (int i = 0; i < 4; ++i) EXPECT_TRUE(model->Open({{"user", absl::StrCat(before, i)}}, 8).ok());
+    return first.model().passes() - before;
+  };
+  EXPECT_TRUE(Eventually([&] { return calls_of_first() > 0; }));
+  first.listener().SetServing(v1::RewardModel::service_full_name(), false);
+  EXPECT_TRUE(Eventually([&] { return calls_of_first() == 0; }));
+}
+
+TEST(RemoteRewardModelTest, TheRequestsDeadlineEndsACall) {
+  RewardReplica replica;
+  const auto model = Connect(Options(replica.address()));
+  replica.model().Hold();
+  const StopToken stop(absl::Now() + absl::Milliseconds(50));
+  EXPECT_EQ(model->Open(kQuestion, 8, &stop).status(),
+            absl::DeadlineExceededError("the request's deadline has passed"));
+  EXPECT_EQ(model->Open(kQuestion, 8, &stop).status(), absl::DeadlineExceededError("the request's deadline has passed"))
+      << "without a call";
+}
+
+TEST(RemoteRewardModelTest, CancellingTheRequestEndsACall) {
+  RewardReplica replica;
+  const auto model = Connect(Options(replica.address()));
+  replica.model().Hold();
+  StopToken stop;
+  std::thread caller([&] {
+    EXPECT_EQ(model->Open(kQuestion, 8, &stop).status(),
+              absl::CancelledError("the request was cancelled by its caller"));
+  });
+  EXPECT_TRUE(replica.model().AwaitHeld(1));
+  stop.Stop(StopToken::Reason::kCancelled);
+  caller.join();
+}
+
+TEST(RemoteRewardModelTest, AServiceThatDoesNotAnswerInTimeIsUnavailable) {
+  RewardReplica replica;
+  RemoteRewardModelOptions options = Options(replica.address());
+  options.client.call_timeout = absl::Milliseconds(50);
+  const auto model = Connect(options);
+  replica.model().Hold();
+  StopToken stop;
+  EXPECT_EQ(model->Open(kQuestion, 8, &stop).status(),
+            absl::UnavailableError(absl::StrCat("reward service at ", replica.address(), ": no answer within 50ms")));
+  EXPECT_EQ(model->Open(kQuestion, 8).status(),
+            absl::UnavailableError(absl::StrCat("reward service at ", replica.address(), ": no answer within 50ms")));
+}
+
+TEST(RemoteRewardModelTest, ManyRequestsShareOneModel) {
+  RewardReplica replica({.kind = RewardKind::kLikelihood});
+  const auto model = Connect(Options(replica.address()));
+  std::vector<std::thread> requests;
+  for (int i = 0; i < 8; ++i) {
+    requests.emplace_back([&, i] {
+      const std::vector<ChatMessage> question = {{"user", std::string(i + 1, '?')}};
+      const auto context = model->Open(question, 8).value();
+      for (int j = 0; j < 10; ++j) {
+        const std::vector<int32_t> response = {i, j};
+        EXPECT_EQ(context->Score(response).value(), FakeRewardModel::RewardOf(question, response));
+        const RewardGradient gradient = context->ScoreGradient(response, 0).value();
+        EXPECT_EQ(gradient.input_gradient[4], FakeRewardModel::GradientOf(j, 1, 0));
+        EXPECT_EQ(gradient.log_probs(0, 2).value()[11], FakeRewardModel::LogProbOf(1, 0));
+      }
+    });
+  }
+  for (std::thread& request : requests) request.join();
+}
+
+TEST(RemoteRewardModelTest, ATokenFileThatIsNotThereIsNamed) {
+  RemoteRewardModelOptions options = Options("127.0.0.1:1");
+  options.client.token_file = "no/such/file";
+  EXPECT_EQ(RemoteRewardModel::Connect(options, NoProjection).status(),
+            absl::InvalidArgumentError("--reward_token_file: cannot read no/such/file: No such file or directory"));
+}
+
+}  // namespace
+}  // namespace nabla

@@ -1,0 +1,155 @@
+// Ports, health, tokens and draining of the running reward server.
+#include "server/reward_server.h"
+
+#include <grpcpp/create_channel.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "tests/server/reward_replica.h"
+#include "tests/server/test_certificates.h"
+
+namespace nabla {
+namespace {
+
+class RewardServerTest : public testing::Test {
+ protected:
+  void Start(RewardServerOptions options = {}) {
+    options.version = "test";
+    options.listener.log = [](const LogEvent&) {};
+    absl::StatusOr<std::unique_ptr<RewardServer>> server = RewardServer::Create(options);
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    channel_ = grpc::CreateChannel(address(), grpc::InsecureChannelCredentials());
+  }
+  void Serve() {
+    server_->Serve({.model = &model_, .fingerprint = "aa", .embedding = FakeRewardModel::Embedding()}, [this] {
+      const std::lock_guard<std::mutex> lock(mu_);
+      return not_ready_;
+    });
+  }
+  void SetNotReady(const std::string& why) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    not_ready_ = why;
+  }
+  std::string address() const { return absl::StrCat("127.0.0.1:", server_->port()); }
+
+  grpc::health::v1::HealthCheckResponse::ServingStatus Health(const std::string& service) {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(service);
+    grpc::health::v1::HealthCheckResponse response;
+    EXPECT_TRUE(grpc::health::v1::Health::NewStub(channel_)->Check(&context, request, &response).ok());
+    return response.status();
+  }
+  grpc::Status GetInfo() {
+    grpc::ClientContext context;
+    v1::GetRewardInfoResponse response;
+    return v1::RewardModel::NewStub(channel_)->GetInfo(&context, {}, &response);
+  }
+
+  FakeRewardModel model_;
+  std::mutex mu_;
+  std::string not_ready_ ABSL_GUARDED_BY(mu_);
+  std::unique_ptr<RewardServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+constexpr char kService[] = "nabla.v1.RewardModel";
+constexpr auto kServing = grpc::health::v1::HealthCheckResponse::SERVING;
+constexpr auto kNotServing = grpc::health::v1::HealthCheckResponse::NOT_SERVING;
+
+TEST_F(RewardServerTest, IsReadyOnceItHasItsModel) {
+  Start();
+  EXPECT_EQ(Health(""), kServing);
+  EXPECT_EQ(Health(kService), kNotServing);
+  EXPECT_EQ(GetInfo().error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(GetInfo().error_message(), "the reward service is loading its model; retry later");
+  Serve();
+  EXPECT_EQ(Health(kService), kServing);
+  EXPECT_TRUE(GetInfo().ok());
+}
+
+TEST_F(RewardServerTest, IsNotReadyWhileItsModelIsNot) {
+  Start({.watchdog_period = absl::Milliseconds(1)});
+  Serve();
+  SetNotReady("the device has failed");
+  while (Health(kService) != kNotServing) std::this_thread::yield();
+  EXPECT_EQ(Health(""), kServing);
+  SetNotReady("");
+  while (Health(kService) != kServing) std::this_thread::yield();
+}
+
+TEST_F(RewardServerTest, DrainingFinishesOpenCallsAndClosesThePort) {
+  Start();
+  Serve();
+  RemoteRewardModelOptions options;
+  options.client.channel.address = address();
+  options.client.channel.max_attempts = 1;
+  const auto remote = RemoteRewardModel::Connect(options, NoProjection).value();
+  model_.Hold();
+  std::thread open_call([&] { EXPECT_TRUE(remote->Open({{"user", "x"}}, 8).ok()); });
+  ASSERT_TRUE(model_.AwaitHeld(1));
+  std::thread draining([&] { server_->Drain(); });
+  while (Health(kService) != kNotServing) std::this_thread::yield();
+  model_.Release();
+  open_call.join();
+  draining.join();
+  EXPECT_EQ(remote->Open({{"user", "x"}}, 8).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(RewardServerTest, OpensItsPortsAndNamesOneThatIsTaken) {
+  Start({.metrics_port = 0});
+  EXPECT_GT(server_->metrics_port(), 0);
+  EXPECT_EQ(RewardServer::Create({.listener = {.port = server_->port()}}).status(),
+            absl::UnavailableError(absl::StrCat("cannot listen on 127.0.0.1:", server_->port(),
+                                                ": the port is in use or the host is not an address of this machine; "
+                                                "choose another with --port or --host")));
+}
+
+TEST_F(RewardServerTest, ShowsItsTokenToAServerThatAsksForOne) {
+  const TestFolder folder;
+  // printf %s secret | sha256sum
+  Start({.auth_tokens_file =
+             folder.Write("tokens.textproto",
+                          "tokens { name: \"nabla\" "
+                          "sha256: \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\" }\n")});
+  Serve();
+  RemoteRewardModelOptions options;
+  options.client.channel.address = address();
+  EXPECT_EQ(RemoteRewardModel::Connect(options, NoProjection).status().code(), absl::StatusCode::kUnavailable);
+  options.client.token_file = folder.Write("token", "secret\n");
+  const auto remote = RemoteRewardModel::Connect(options, NoProjection).value();
+  EXPECT_TRUE(remote->Open({{"user", "x"}}, 8).ok());
+  folder.Write("token", "wrong");
+  const absl::Status refused = remote->Open({{"user", "x"}}, 8).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
+  EXPECT_NE(refused.message().find("refuses this server ("), std::string::npos) << refused;
+}
+
+TEST_F(RewardServerTest, IsReachedByMutualTls) {
+  const TestFolder folder;
+  const TestAuthority authority("Test CA");
+  const IssuedCertificate served = authority.Issue("reward.test"), client = authority.Issue("nabla-server");
+  const std::string ca = folder.Write("ca.crt", authority.certificate());
+  RewardServerOptions server_options;
+  server_options.listener.tls = {.certificate_file = folder.Write("server.crt", served.certificate),
+                                 .key_file = folder.Write("server.key", served.key),
+                                 .client_ca_file = ca};
+  Start(server_options);
+  Serve();
+  RemoteRewardModelOptions options;
+  options.client.channel = {.address = address(), .tls_ca_file = ca, .tls_server_name = "reward.test"};
+  options.client.connect_timeout = absl::Milliseconds(300);
+  EXPECT_EQ(RemoteRewardModel::Connect(options, NoProjection).status().code(), absl::StatusCode::kUnavailable)
+      << "it shows no certificate";
+  options.client.connect_timeout = absl::FromChrono(kRewardTestPatience);
+  options.client.channel.tls_certificate_file = folder.Write("client.crt", client.certificate);
+  options.client.channel.tls_key_file = folder.Write("client.key", client.key);
+  const auto remote = RemoteRewardModel::Connect(options, NoProjection).value();
+  EXPECT_TRUE(remote->Open({{"user", "x"}}, 8).ok());
+}
+
+}  // namespace
+}  // namespace nabla
