@@ -11,12 +11,21 @@ namespace {
 constexpr int kMaxStopSequences = 16;
 constexpr double kMaxTemperature = 100;
 constexpr int kMaxIterations = 1000;
+constexpr size_t kMaxEcho = 64;  // bytes of a client's own text in an error
 
 // "field: must be WHAT, got VALUE".
 template <typename Value>
 absl::Status Require(bool holds, const std::string& field, const char* what, const Value& value) {
   if (holds) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(field, ": must be ", what, ", got ", value));
+}
+
+// The text as an error may repeat it: its first characters, whole ones.
+std::string Echo(const std::string& text) {
+  if (text.size() <= kMaxEcho) return text;
+  size_t end = kMaxEcho;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // inside a UTF-8 sequence
+  return text.substr(0, end) + "…";
 }
 
 // The first error of a list.
@@ -77,8 +86,8 @@ absl::Status ValidateMessages(const ReasonRequest& request) {
   for (size_t i = 0; i < request.messages.size(); ++i) {
     const std::string field = absl::StrCat("messages[", i, "]");
     if (kRoles->count(request.messages[i].role) == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(field, ".role: must be system, user or assistant, got \"", request.messages[i].role, "\""));
+      return absl::InvalidArgumentError(absl::StrCat(field, ".role: must be system, user or assistant, got \"",
+                                                     Echo(request.messages[i].role), "\""));
     }
     if (request.messages[i].content.empty())
       return absl::InvalidArgumentError(absl::StrCat(field, ".content: must not be empty"));

@@ -85,22 +85,26 @@ void Batcher::RunNextAlone(std::unique_lock<std::mutex>& lock) {
   lock.unlock();
   const absl::Time start = absl::Now();
   absl::Status status = (*call.work)();
-  owed_to_steps_ = absl::Now() - start;
+  // Short work may follow short work until together it has taken as long as the last step did.
+  owed_to_steps_ = std::max(owed_to_steps_, -last_step_) + (absl::Now() - start);
   lock.lock();
   Finish(call, std::move(status));
 }
 
 // The jobs of the model that has waited longest: first those that decode, then rows of prompts in what room is left.
+// The job that has waited longest gets a row in any case.
 std::vector<Batcher::Call*> Batcher::ChooseStep(std::vector<BatchShare>& shares) {
   const BatchModel* model = jobs_.front()->model;
   std::vector<Call*> chosen;
-  int64_t room = options_.max_batch_tokens;
+  const bool prompt_first = jobs_.front()->job->RowsWanted() > 1;
+  int64_t room = options_.max_batch_tokens - (prompt_first ? 1 : 0);
   for (const bool decoding : {true, false}) {
     for (Call* call : jobs_) {
-      if (room == 0) break;
       if (call->model != model) continue;
       const int64_t wanted = call->job->RowsWanted();
       if ((wanted == 1) != decoding) continue;
+      if (prompt_first && call == jobs_.front()) ++room;
+      if (room == 0) break;
       const int64_t rows = std::min(wanted, room);
       shares.push_back({call->job, rows});
       chosen.push_back(call);
@@ -125,14 +129,19 @@ void Batcher::RunStep(std::unique_lock<std::mutex>& lock) {
   const std::vector<Call*> chosen = ChooseStep(shares);
   lock.unlock();
   const absl::Time start = absl::Now();
-  const absl::Status status = chosen.front()->model->RunPass(shares);
-  owed_to_steps_ -= absl::Now() - start;
+  absl::Status status = chosen.front()->model->RunPass(shares);
+  last_step_ = absl::Now() - start;
+  owed_to_steps_ -= last_step_;
   if (options_.on_pass) {
     int64_t rows = 0;
     for (const BatchShare& share : shares) rows += share.rows;
     options_.on_pass(rows);
   }
   lock.lock();
+  if (!status.ok() && !absl::IsResourceExhausted(status)) {
+    failure_ = absl::UnavailableError(absl::StrCat("the engine has failed: ", status.message()));
+    status = failure_;
+  }
   // Those that were served go behind those that were not.
   const auto served = [&chosen](const Call* call) {
     return std::find(chosen.begin(), chosen.end(), call) != chosen.end();
@@ -150,7 +159,7 @@ void Batcher::RunStep(std::unique_lock<std::mutex>& lock) {
     return true;
   });
   jobs_.erase(ended, jobs_.end());
-  if (!status.ok() && !absl::IsResourceExhausted(status)) Fail(status);
+  if (!failure_.ok()) EndAll();
 }
 
 void Batcher::Finish(Call& call, absl::Status status) {
@@ -159,8 +168,7 @@ void Batcher::Finish(Call& call, absl::Status status) {
   call.changed.notify_one();
 }
 
-void Batcher::Fail(const absl::Status& cause) {
-  failure_ = absl::UnavailableError(absl::StrCat("the engine has failed: ", cause.message()));
+void Batcher::EndAll() {
   for (std::deque<Call*>* queue : {&jobs_, &alone_}) {
     for (Call* call : *queue) Finish(*call, failure_);
     queue->clear();

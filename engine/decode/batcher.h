@@ -1,13 +1,14 @@
 // The execution thread of one engine: merges what all requests want run into one forward pass a step.
 //
-//   Batcher batcher({.max_batch_tokens = 256});
+//   Batcher batcher({.max_batch_tokens = 128});
 //   NABLA_RETURN_IF_ERROR(batcher.Run(model, job));                  // blocks until the job is done
 //   NABLA_RETURN_IF_ERROR(batcher.RunAlone([&] { return Gradient(); }));  // between two steps, on the same thread
 //
 // Continuous batching: a job joins before the next step and leaves with its last one. Passes that only one request can
-// use (gradients) run alone, one between two steps, and decoding then gets at least the time that it was kept waiting:
-// a stream is never held up longer than by one such pass. Thread-safe; Run and RunAlone block their caller, and called
-// on the execution thread itself RunAlone runs at once. After a failure of the device every call returns UNAVAILABLE.
+// use (gradients) run alone between two steps, and decoding then gets at least the time that it was kept waiting: a
+// stream is never held up longer than by one such pass and what one step takes. Thread-safe; Run and RunAlone block
+// their caller, and called on the execution thread itself RunAlone runs at once. After a failure of the device every
+// call returns UNAVAILABLE.
 #ifndef NABLA_ENGINE_DECODE_BATCHER_H_
 #define NABLA_ENGINE_DECODE_BATCHER_H_
 
@@ -96,7 +97,7 @@ class Batcher {
   void RunNextAlone(std::unique_lock<std::mutex>& lock);
   std::vector<Call*> ChooseStep(std::vector<BatchShare>& shares) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void Finish(Call& call, absl::Status status);
-  void Fail(const absl::Status& cause) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void EndAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // with failure_
 
   const Options options_;
   mutable std::mutex mutex_;
@@ -107,7 +108,8 @@ class Batcher {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_progress_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // infinite: idle
-  absl::Duration owed_to_steps_;  // the execution thread's own: what decoding has been kept waiting
+  // The execution thread's own: how long decoding has been kept waiting, and what its last step took.
+  absl::Duration owed_to_steps_, last_step_;
   std::thread thread_;
 };
 

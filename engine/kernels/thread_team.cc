@@ -5,8 +5,10 @@
 namespace nabla {
 namespace {
 
-// About 20 µs: longer than the gap between two loops of a pass, shorter than what anybody would miss.
-constexpr int kLooksBeforeSleep = 500;
+// Some 200 µs, longer than the gap between two loops of a pass and between two passes.
+constexpr int kLooksBeforeSleep = 4000;
+// More parts than threads even out threads that are not equally fast.
+constexpr int64_t kPartsPerThread = 2;
 
 void Pause() {
 #if defined(__x86_64__)
@@ -16,59 +18,61 @@ void Pause() {
 #endif
 }
 
-// Waits until `value` is something else than `old`.
-void AwaitChange(const std::atomic<uint32_t>& value, uint32_t old) {
-  for (int i = 0; i < kLooksBeforeSleep; ++i) {
-    if (value.load(std::memory_order_acquire) != old) return;
-    Pause();
-  }
-  value.wait(old, std::memory_order_acquire);
-}
-
 }  // namespace
 
 ThreadTeam::ThreadTeam(int threads) {
   if (threads == 0) threads = static_cast<int>(std::thread::hardware_concurrency());
-  for (int part = 1; part < threads; ++part) helpers_.emplace_back([this, part] { Help(part); });
+  for (int i = 1; i < threads; ++i) helpers_.emplace_back([this] { Help(); });
 }
 
 ThreadTeam::~ThreadTeam() {
   stopping_ = true;
-  round_.fetch_add(1, std::memory_order_release);
+  ++round_;
   round_.notify_all();
   for (std::thread& helper : helpers_) helper.join();
 }
 
 void ThreadTeam::ParallelFor(int64_t count, int64_t grain,
                              const std::function<void(int64_t begin, int64_t end)>& body) {
-  const int64_t parts = std::min<int64_t>(size(), count / std::max<int64_t>(grain, 1));
-  if (parts <= 1 || !busy_.try_lock()) {
+  const int64_t parts = std::min(kPartsPerThread * size(), count / std::max<int64_t>(grain, 1));
+  if (helpers_.empty() || parts <= 1 || busy_.test_and_set(std::memory_order_acquire)) {
     if (count > 0) body(0, count);
     return;
   }
-  loop_ = {.body = &body, .count = count, .parts = parts};
-  working_.store(static_cast<uint32_t>(helpers_.size()), std::memory_order_relaxed);
-  round_.fetch_add(1, std::memory_order_release);
+  loop_ = {.body = &body, .count = count, .parts = static_cast<uint32_t>(parts)};
+  unfinished_.store(loop_.parts, std::memory_order_relaxed);
+  const uint32_t round = round_.load(std::memory_order_relaxed) + 1;
+  unclaimed_.store(uint64_t{round} << 32 | loop_.parts, std::memory_order_release);
+  round_.store(round);
   round_.notify_all();
-  RunPart(loop_, 0);
-  for (uint32_t left = working_.load(std::memory_order_acquire); left != 0;
-       left = working_.load(std::memory_order_acquire)) {
-    AwaitChange(working_, left);
+  while (RunPart()) {
   }
-  busy_.unlock();
+  for (int looks = 0; unfinished_.load(std::memory_order_acquire) != 0; ++looks) {
+    looks < kLooksBeforeSleep ? Pause() : std::this_thread::yield();
+  }
+  busy_.clear(std::memory_order_release);
 }
 
-void ThreadTeam::RunPart(const Loop& loop, int64_t part) {
-  if (part >= loop.parts) return;
-  (*loop.body)(loop.count * part / loop.parts, loop.count * (part + 1) / loop.parts);
+// Whoever has claimed a part of a round may read its loop: the round is not over before that part is done.
+bool ThreadTeam::RunPart() {
+  uint64_t unclaimed = unclaimed_.load(std::memory_order_acquire);
+  do {
+    if (static_cast<uint32_t>(unclaimed) == 0) return false;
+  } while (!unclaimed_.compare_exchange_weak(unclaimed, unclaimed - 1, std::memory_order_acq_rel,
+                                             std::memory_order_acquire));
+  const int64_t part = static_cast<uint32_t>(unclaimed) - 1;
+  (*loop_.body)(loop_.count * part / loop_.parts, loop_.count * (part + 1) / loop_.parts);
+  unfinished_.fetch_sub(1, std::memory_order_release);
+  return true;
 }
 
-void ThreadTeam::Help(int64_t part) {
-  for (uint32_t round = 0;; ++round) {
-    AwaitChange(round_, round);
-    if (stopping_) return;
-    RunPart(loop_, part);
-    if (working_.fetch_sub(1, std::memory_order_release) == 1) working_.notify_one();
+void ThreadTeam::Help() {
+  for (uint32_t seen = 0; !stopping_;) {
+    for (int looks = 0; looks < kLooksBeforeSleep && round_.load(std::memory_order_acquire) == seen; ++looks) Pause();
+    round_.wait(seen, std::memory_order_acquire);
+    seen = round_.load(std::memory_order_acquire);
+    while (RunPart()) {
+    }
   }
 }
 

@@ -3,17 +3,17 @@
 //   ThreadTeam team(4);
 //   team.ParallelFor(outputs, /*grain=*/64, [&](int64_t begin, int64_t end) { … });
 //
-// Handing a loop over costs about a microsecond while loops follow each other closely, since helpers keep looking for
-// the next one for a moment before they sleep; torch's own threads cost more and keep their cores busy for longer.
-// Thread-safe: a loop that begins while another is under way (or within it) runs on its caller alone. ParallelFor
-// blocks until the whole loop is done; `body` must not throw.
+// A loop is cut into a few parts that whoever is awake takes one after another, so a helper that is late or that the
+// system has put aside delays nobody. Helpers keep looking for the next loop for a moment before they sleep: handing
+// over then costs about a microsecond; torch's own threads cost more and keep their cores busy for longer. Thread-safe:
+// a loop that begins while another is under way (or within it) runs on its caller alone. ParallelFor blocks until the
+// whole loop is done; `body` must not throw.
 #ifndef NABLA_ENGINE_KERNELS_THREAD_TEAM_H_
 #define NABLA_ENGINE_KERNELS_THREAD_TEAM_H_
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -35,16 +35,17 @@ class ThreadTeam {
   struct Loop {
     const std::function<void(int64_t, int64_t)>* body = nullptr;
     int64_t count = 0;
-    int64_t parts = 0;
+    uint32_t parts = 0;
   };
 
-  void Help(int64_t part);
-  static void RunPart(const Loop& loop, int64_t part);
+  void Help();
+  bool RunPart();  // false: none is left
 
-  std::mutex busy_;
-  Loop loop_;                         // written before `round_` moves on, constant until all helpers are done
-  std::atomic<uint32_t> round_{0};    // loops begun
-  std::atomic<uint32_t> working_{0};  // helpers that have not finished this round
+  std::atomic_flag busy_;
+  Loop loop_;                            // constant from its round's start until all of its parts are done
+  std::atomic<uint64_t> unclaimed_{0};   // parts that nobody has taken; above them, the round
+  std::atomic<uint32_t> unfinished_{0};  // parts that are not done
+  std::atomic<uint32_t> round_{0};       // loops begun: what helpers wait for
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> helpers_;
 };

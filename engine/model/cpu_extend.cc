@@ -1,6 +1,7 @@
 #include "engine/model/cpu_extend.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <memory>
 #include <vector>
 
@@ -11,11 +12,8 @@
 namespace nabla {
 namespace {
 
-// A product is divided between threads if each gets this many multiplications: about ten times what handing it over
-// costs.
-constexpr int64_t kMultiplicationsPerTask = 500'000;
-// Weights that stay in a core's own cache, layer by layer.
-constexpr int64_t kSmallLayerBytes = 2 << 20;
+// Work is divided if each thread gets this many multiplications, a few times what handing it over costs.
+constexpr int64_t kMultiplicationsPerTask = 150'000;
 
 kernels::NumberType TypeOf(const torch::Tensor& tensor) {
   return tensor.scalar_type() == torch::kFloat32 ? kernels::NumberType::kFloat32 : kernels::NumberType::kBfloat16;
@@ -31,16 +29,39 @@ std::vector<float> Widened(const torch::Tensor& tensor) {
   return wide;
 }
 
-void Product(const Linear& linear, const float* x, int64_t rows, float* out, ThreadTeam& team) {
-  const kernels::WeightMatrix weight = MatrixOf(linear.weight);
-  const std::vector<float> bias = Widened(linear.bias);
-  const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (rows * weight.inputs));
-  team.ParallelFor(weight.outputs, grain, [&](int64_t begin, int64_t end) {
-    kernels::Linear(weight, x, rows, bias.empty() ? nullptr : bias.data(), out, weight.outputs, begin, end);
+// A product and where it goes, [rows, outputs].
+struct Target {
+  const Linear& linear;
+  float* out;
+};
+
+// Products of the same x [rows, inputs], as one loop over all their outputs.
+void Products(std::initializer_list<Target> targets, const float* x, int64_t rows, ThreadTeam& team) {
+  struct Part {
+    kernels::WeightMatrix weight;
+    std::vector<float> bias;
+    float* out;
+  };
+  std::vector<Part> parts;
+  int64_t outputs = 0;
+  for (const Target& target : targets) {
+    parts.push_back({MatrixOf(target.linear.weight), Widened(target.linear.bias), target.out});
+    outputs += parts.back().weight.outputs;
+  }
+  const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (rows * parts.front().weight.inputs));
+  team.ParallelFor(outputs, grain, [&](int64_t begin, int64_t end) {
+    for (const Part& part : parts) {
+      const int64_t last = std::min(end, part.weight.outputs);
+      if (begin < last) {
+        kernels::Linear(part.weight, x, rows, part.bias.empty() ? nullptr : part.bias.data(), part.out,
+                        part.weight.outputs, std::max<int64_t>(begin, 0), last);
+      }
+      begin -= part.weight.outputs, end -= part.weight.outputs;
+    }
   });
 }
 
-// One pass of some of the slices, `out` [rows, H].
+// One pass over all slices.
 class Pass {
  public:
   Pass(const DecoderWeights& weights, absl::Span<const Slice> slices, ThreadTeam& team)
@@ -64,9 +85,8 @@ class Pass {
     for (size_t i = 0; i < weights_.layers.size(); ++i) {
       const DecoderLayer& layer = weights_.layers[i];
       Norm(layer.input_norm, x.get(), rows, hidden, input.get());
-      Product(layer.query, input.get(), rows, query.get(), team_);
-      Product(layer.key, input.get(), rows, key.get(), team_);
-      Product(layer.value, input.get(), rows, value.get(), team_);
+      Products({{layer.query, query.get()}, {layer.key, key.get()}, {layer.value, value.get()}}, input.get(), rows,
+               team_);
       if (layer.query_norm.defined()) {
         Norm(layer.query_norm, query.get(), rows * config_.num_heads, config_.head_dim, query.get());
         Norm(layer.key_norm, key.get(), rows * config_.num_key_value_heads, config_.head_dim, key.get());
@@ -74,13 +94,12 @@ class Pass {
       Rotate(query.get(), config_.num_heads);
       Rotate(key.get(), config_.num_key_value_heads);
       Attend(static_cast<int64_t>(i), query.get(), key.get(), value.get(), mixed.get());
-      Product(layer.output, mixed.get(), rows, input.get(), team_);
+      Products({{layer.output, input.get()}}, mixed.get(), rows, team_);
       kernels::Add(input.get(), rows * hidden, x.get());
       Norm(layer.post_attention_norm, x.get(), rows, hidden, input.get());
-      Product(layer.gate, input.get(), rows, gate.get(), team_);
-      Product(layer.up, input.get(), rows, up.get(), team_);
+      Products({{layer.gate, gate.get()}, {layer.up, up.get()}}, input.get(), rows, team_);
       kernels::SiluMultiply(up.get(), rows * config_.intermediate_size, gate.get());
-      Product(layer.down, gate.get(), rows, input.get(), team_);
+      Products({{layer.down, input.get()}}, gate.get(), rows, team_);
       kernels::Add(input.get(), rows * hidden, x.get());
     }
     Norm(weights_.final_norm, x.get(), rows, hidden, out);
@@ -151,34 +170,14 @@ class Pass {
   std::vector<Row> rows_;
 };
 
-bool IsSmall(const DecoderWeights& weights) {
-  const DecoderLayer& layer = weights.layers.front();
-  int64_t bytes = 0;
-  for (const Linear* linear :
-       {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down}) {
-    bytes += static_cast<int64_t>(linear->weight.nbytes());
-  }
-  return bytes <= kSmallLayerBytes;
-}
-
 }  // namespace
 
 torch::Tensor ExtendOnCpu(const DecoderWeights& weights, absl::Span<const Slice> slices, ThreadTeam& team) {
   const torch::InferenceMode inference;
-  std::vector<int64_t> begins = {0};  // of every slice's rows
-  for (const Slice& slice : slices) begins.push_back(begins.back() + static_cast<int64_t>(slice.ids.size()));
-  const int64_t rows = begins.back(), hidden = weights.config.hidden_size;
-  const torch::Tensor out = torch::empty({rows, hidden}, torch::kFloat32);
-  const int64_t groups = IsSmall(weights) ? std::min<int64_t>(team.size(), static_cast<int64_t>(slices.size())) : 1;
-  team.ParallelFor(groups, 1, [&](int64_t first_group, int64_t last_group) {
-    // Neighbouring slices whose rows come to about an equal share.
-    const auto slice_at = [&](int64_t group) {
-      return std::lower_bound(begins.begin(), begins.end(), rows * group / groups) - begins.begin();
-    };
-    const size_t first = slice_at(first_group), last = slice_at(last_group);
-    if (first == last) return;
-    Pass(weights, slices.subspan(first, last - first), team).Run(out.data_ptr<float>() + begins[first] * hidden);
-  });
+  int64_t rows = 0;
+  for (const Slice& slice : slices) rows += static_cast<int64_t>(slice.ids.size());
+  const torch::Tensor out = torch::empty({rows, weights.config.hidden_size}, torch::kFloat32);
+  Pass(weights, slices, team).Run(out.data_ptr<float>());
   for (const Slice& slice : slices) slice.cache->Advance(static_cast<int64_t>(slice.ids.size()));
   return out.to(weights.dtype);
 }
@@ -189,7 +188,7 @@ torch::Tensor LinearOnCpu(const Linear& linear, const torch::Tensor& x, ThreadTe
   const int64_t rows = x.numel() / shape.back();
   shape.back() = linear.weight.size(0);
   torch::Tensor out = torch::empty(shape, torch::kFloat32);
-  if (rows > 0) Product(linear, input.data_ptr<float>(), rows, out.data_ptr<float>(), team);
+  if (rows > 0) Products({{linear, out.data_ptr<float>()}}, input.data_ptr<float>(), rows, team);
   return out;
 }
 

@@ -1,8 +1,8 @@
 // Transformer::Extend on a CPU, by the row-independent kernels of engine/kernels. Includes torch for the weights only.
 //
-// Rows of different sequences share nothing but weights. Small models therefore give every thread some of the
-// sequences, from the embedding to the final norm; larger ones, whose weights each thread would have to fetch from
-// memory by itself, divide each product instead. Which way is chosen does not change a number.
+// Each product, and the attention of each layer, is divided among the team's threads, so that every core streams its
+// part of the weights and no more. (Giving each thread some of the sequences instead saves handing over, but was slower
+// even for the embedded models: each core then streams all weights.) How it is divided does not change a number.
 #ifndef NABLA_ENGINE_MODEL_CPU_EXTEND_H_
 #define NABLA_ENGINE_MODEL_CPU_EXTEND_H_
 

@@ -36,11 +36,11 @@ absl::Status KvCache::Prepare(int64_t count) {
   const size_t last = static_cast<size_t>(length_ / kBlockTokens);
   if (length_ % kBlockTokens != 0 && pool_->Shared(blocks_[last])) {  // another's too: go on in a copy
     if (absl::Status status = take(); !status.ok()) return status;
-    const int32_t shared = std::exchange(blocks_[last], blocks_.back());
+    pool_->keys()[blocks_.back()].copy_(pool_->keys()[blocks_[last]]);
+    pool_->values()[blocks_.back()].copy_(pool_->values()[blocks_[last]]);
+    pool_->Drop(blocks_[last]);
+    blocks_[last] = blocks_.back();
     blocks_.pop_back();
-    pool_->keys()[blocks_[last]].copy_(pool_->keys()[shared]);
-    pool_->values()[blocks_[last]].copy_(pool_->values()[shared]);
-    pool_->Drop(shared);
   }
   while (static_cast<int64_t>(blocks_.size()) * kBlockTokens < length_ + count) {
     if (absl::Status status = take(); !status.ok()) return status;

@@ -103,13 +103,16 @@ std::vector<int32_t> KvPool::Find(absl::Span<const int32_t> ids) {
 void KvPool::Publish(absl::Span<const int32_t> ids, absl::Span<const int32_t> blocks) {
   const std::lock_guard<std::mutex> lock(mutex_);
   int64_t parent = 0;
+  auto younger = ages_.end();  // a block is to go before those that it stands on
   for (size_t i = 0; i < blocks.size() && (i + 1) * kBlockTokens <= ids.size(); ++i) {
     const auto [key, is_new] = ids_.try_emplace({parent, TokensOf(ids, i)}, next_id_);
+    // Behind another's block of the same tokens nothing is hung: its holder could go and ours would keep it there.
+    if (!is_new && published_.at(key->second).block != blocks[i]) return;
     if (is_new) {
       ++holders_[blocks[i]];
       if (parent != 0) ++published_.at(parent).children;
-      published_[next_id_] = {
-          .id = next_id_, .block = blocks[i], .parent = parent, .key = key, .age = ages_.insert(ages_.end(), next_id_)};
+      younger = ages_.insert(younger, next_id_);
+      published_[next_id_] = {.block = blocks[i], .parent = parent, .key = key, .age = younger};
       ++next_id_;
     }
     parent = key->second;
@@ -133,10 +136,8 @@ bool KvPool::Evict() {
 
 KvPool::Load KvPool::load() const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  int64_t idle = 0;  // published, and no sequence holds them
-  for (const auto& [id, published] : published_) idle += holders_[published.block] == 1;
-  return {.used_tokens = (static_cast<int64_t>(holders_.size() - free_.size()) - idle) * kBlockTokens,
-          .reserved_tokens = reserved_,
+  return {.reserved_tokens = reserved_,
+          .free_tokens = static_cast<int64_t>(free_.size()) * kBlockTokens,
           .capacity_tokens = capacity_tokens_,
           .prefix_hit_tokens = hits_};
 }

@@ -59,12 +59,13 @@ class KvPool {
 
   // The published blocks that hold the first tokens of `ids`, whole blocks only; held for the caller.
   std::vector<int32_t> Find(absl::Span<const int32_t> ids);
-  // Offers blocks[i], which holds tokens [i · kBlockTokens, …) of `ids`, to others.
+  // Offers blocks[i], which holds tokens [i · kBlockTokens, …) of `ids`, to others; up to the first that is already on
+  // offer as another block. So whoever holds a published block holds all that it stands on.
   void Publish(absl::Span<const int32_t> ids, absl::Span<const int32_t> blocks);
 
   struct Load {
-    int64_t used_tokens = 0;      // in blocks that sequences hold
     int64_t reserved_tokens = 0;  // promised
+    int64_t free_tokens = 0;      // in blocks that neither a sequence nor a published prompt holds
     int64_t capacity_tokens = 0;
     int64_t prefix_hit_tokens = 0;  // found by Find, since the start
   };
@@ -74,7 +75,6 @@ class KvPool {
   // A published block is known by its tokens and by the one before it, so no hash decides what is equal.
   using Key = std::pair<int64_t, std::array<int32_t, kBlockTokens>>;
   struct Published {
-    int64_t id = 0;
     int32_t block = 0;
     int64_t parent = 0;
     int children = 0;

@@ -81,7 +81,7 @@ torch::Tensor Model::Head(const torch::Tensor& hidden) const {
 
 torch::Tensor Model::ProjectToVocabulary(const torch::Tensor& input_gradient) const {
   const int64_t tokens = std::min<int64_t>(config_.vocabulary_size, tokenizer().vocabulary_size());
-  return nabla::ProjectToVocabulary(input_gradient, body_.embedding().narrow(0, 0, tokens));
+  return nabla::ProjectToVocabulary(input_gradient, body_.embedding().narrow(0, 0, tokens), *team_);
 }
 
 }  // namespace nabla

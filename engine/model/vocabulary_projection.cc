@@ -5,10 +5,10 @@
 
 namespace nabla {
 
-torch::Tensor ProjectToVocabulary(const torch::Tensor& input_gradient, const torch::Tensor& embedding) {
+torch::Tensor ProjectToVocabulary(const torch::Tensor& input_gradient, const torch::Tensor& embedding,
+                                  ThreadTeam& team) {
   const Linear product{.weight = embedding};
-  ThreadTeam alone(1);  // a row or a few: not worth handing over
-  if (embedding.device().is_cpu()) return LinearOnCpu(product, input_gradient, alone);
+  if (embedding.device().is_cpu()) return LinearOnCpu(product, input_gradient, team);
   return product(input_gradient.to(embedding.device(), embedding.scalar_type())).to(torch::kFloat32);
 }
 

@@ -6,11 +6,14 @@
 
 #include <torch/torch.h>
 
+#include "engine/kernels/thread_team.h"
+
 namespace nabla {
 
 // input_gradient [n, H] in float32, embedding [V, H]; computed on the embedding's device. On a CPU a row's products
 // depend neither on the other rows nor on where the embedding lies in memory. Float32 [n, V]. Without autograd.
-torch::Tensor ProjectToVocabulary(const torch::Tensor& input_gradient, const torch::Tensor& embedding);
+torch::Tensor ProjectToVocabulary(const torch::Tensor& input_gradient, const torch::Tensor& embedding,
+                                  ThreadTeam& team);
 
 }  // namespace nabla
 

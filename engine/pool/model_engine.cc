@@ -147,7 +147,7 @@ absl::StatusOr<Engine::Prepared> ModelEngine::Prepare(ReasonRequest request) con
 }
 
 // Positions that the request may come to hold: its prompt and its response, and, where proposals are tried, the tail
-// set aside. A fork may leave one more block begun.
+// set aside; each ends in a block that is only begun, and so may the prefix of a fork.
 absl::StatusOr<int64_t> ModelEngine::KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const {
   const bool scored = NeedsReward(request.strategy);
   int64_t tokens = prompt_tokens + (scored ? 2 : 1) * request.max_new_tokens;
@@ -156,7 +156,7 @@ absl::StatusOr<int64_t> ModelEngine::KvTokens(const ReasonRequest& request, int6
                            local_reward_model_->ContextTokens(Conversation(request), request.max_new_tokens));
     tokens = std::max(tokens, reward_tokens);
   }
-  tokens += 2 * kBlockTokens;
+  tokens += 3 * kBlockTokens;
   const int64_t capacity = runner_->kv_pool()->load().capacity_tokens;
   if (tokens <= capacity) return tokens;
   return absl::OutOfRangeError(absl::StrCat("max_new_tokens: prompt and answers may need ", tokens,
@@ -191,6 +191,11 @@ absl::StatusOr<std::unique_ptr<RewardContext>> ModelEngine::OpenRewardContext(co
 
 absl::StatusOr<ReasonResult> ModelEngine::Run(const Prepared& prepared, absl::Duration queue_time,
                                               const StopToken& stop, EventSink& sink) {
+  return GuardTorch([&] { return RunPrepared(prepared, queue_time, stop, sink); });
+}
+
+absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, absl::Duration queue_time,
+                                                      const StopToken& stop, EventSink& sink) {
   const ReasonRequest& request = prepared.request;
   const absl::Time start = absl::Now();
   NABLA_RETURN_IF_ERROR(stop.Check());
@@ -216,7 +221,7 @@ absl::StatusOr<ReasonResult> ModelEngine::Run(const Prepared& prepared, absl::Du
                                           .stop = request.stop,
                                           .seed = request.seed},
                                          &stop, &sink, &usage));
-  NABLA_ASSIGN_OR_RETURN(ReasonResult result, GuardTorch([&] { return RunStrategy(request, *session, scorer.get()); }));
+  NABLA_ASSIGN_OR_RETURN(ReasonResult result, RunStrategy(request, *session, scorer.get()));
   usage.completion_tokens = static_cast<int>(result.token_ids.size());
   usage.total_time = absl::Now() - start;
   result.usage = usage;

@@ -47,6 +47,8 @@ class ModelEngine : public Engine {
   absl::Status Load(const EnginePoolOptions& options, const std::string& device,
                     const RewardModelFactory& reward_model_factory);
   const Model& model() const;
+  absl::StatusOr<ReasonResult> RunPrepared(const Prepared& prepared, absl::Duration queue_time, const StopToken& stop,
+                                           EventSink& sink);
   absl::StatusOr<int64_t> KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const;
   absl::StatusOr<std::unique_ptr<RewardContext>> OpenRewardContext(const ReasonRequest& request,
                                                                    const StopToken& stop) const;

@@ -51,7 +51,8 @@ absl::StatusOr<std::vector<float>> EmbeddingProjection::Project(absl::Span<const
       const torch::InferenceMode inference;
       const torch::Tensor gradient = torch::from_blob(const_cast<float*>(input_gradient.data()),
                                                       {rows, embedding_->weight.size(1)}, torch::kFloat32);
-      const torch::Tensor projected = ProjectToVocabulary(gradient, embedding_->weight).cpu().contiguous();
+      ThreadTeam alone(1);  // a row or a few
+      const torch::Tensor projected = ProjectToVocabulary(gradient, embedding_->weight, alone).cpu().contiguous();
       result.assign(projected.data_ptr<float>(), projected.data_ptr<float>() + projected.numel());
       return absl::OkStatus();
     });

@@ -39,34 +39,45 @@ absl::StatusOr<Surroundings> SplitTemplate(const Model& model, absl::Span<const 
     return absl::InvalidArgumentError(absl::StrCat("messages: the reward model's chat template does not show the text ",
                                                    kResponseMark, " exactly once; leave it out of the messages"));
   }
-  return Surroundings{.before = model.tokenizer().Encode(text.substr(0, mark)),
-                      .after = model.tokenizer().Encode(text.substr(mark + sizeof(kResponseMark) - 1))};
+  Surroundings surroundings{.before = model.tokenizer().Encode(text.substr(0, mark)),
+                            .after = model.tokenizer().Encode(text.substr(mark + sizeof(kResponseMark) - 1))};
+  if (surroundings.before.empty()) {
+    return absl::InvalidArgumentError(
+        "messages: the reward model's chat template puts nothing before the answer; it needs a token to begin with");
+  }
+  for (const std::vector<int32_t>* ids : {&surroundings.before, &surroundings.after}) {
+    for (const int32_t id : *ids) {
+      if (id < model.config().vocabulary_size) continue;
+      return absl::InvalidArgumentError(absl::StrCat("messages: token ", id, " has no embedding in the reward model (",
+                                                     model.config().vocabulary_size, " rows)"));
+    }
+  }
+  return surroundings;
 }
 
-// Runs tokens behind what a cache holds and hands over their hidden states, all at once.
+// Runs tokens behind what a cache holds and hands over their hidden states, pass by pass.
 class ExtendJob : public SequenceJob {
  public:
-  using OnDone = std::function<absl::Status(const torch::Tensor& hidden)>;  // [n, H]; on the execution thread
+  // hidden [n, H] of ids [begin, begin + n); on the execution thread.
+  using OnRows = std::function<absl::Status(const torch::Tensor& hidden, int64_t begin)>;
 
-  ExtendJob(KvCache* cache, const StopToken* stop, absl::Span<const int32_t> ids, ModelWork* work, OnDone on_done)
-      : SequenceJob(cache, stop), rest_(ids), work_(*work), on_done_(std::move(on_done)) {}
+  ExtendJob(KvCache* cache, const StopToken* stop, absl::Span<const int32_t> ids, ModelWork* work, OnRows on_rows)
+      : SequenceJob(cache, stop), ids_(ids), work_(*work), on_rows_(std::move(on_rows)) {}
 
-  absl::Span<const int32_t> pending() const override { return rest_; }
+  absl::Span<const int32_t> pending() const override { return ids_.subspan(done_); }
 
   void OnHidden(const torch::Tensor& hidden) override {
     ++work_.forward_passes;
     work_.forward_tokens += hidden.size(0);
-    parts_.push_back(hidden);
-    rest_.remove_prefix(hidden.size(0));
-    if (!rest_.empty()) return;
-    status = GuardTorch([&] { return on_done_(parts_.size() == 1 ? parts_.front() : torch::cat(parts_)); });
+    status = GuardTorch([&] { return on_rows_(hidden, done_); });
+    done_ += hidden.size(0);
   }
 
  private:
-  absl::Span<const int32_t> rest_;
+  const absl::Span<const int32_t> ids_;
   ModelWork& work_;
-  const OnDone on_done_;
-  std::vector<torch::Tensor> parts_;
+  const OnRows on_rows_;
+  int64_t done_ = 0;
 };
 
 absl::StatusOr<int64_t> CheckedLength(const Model& model, const Surroundings& surroundings, int max_response_tokens) {
@@ -113,23 +124,17 @@ class LocalRewardContext : public RewardContext {
   }
 
   absl::StatusOr<double> Score(absl::Span<const int32_t> response) override {
-    double reward = 0;
     if (kind_ == RewardKind::kLikelihood) {
-      NABLA_RETURN_IF_ERROR(Keep(response, {}, [](const torch::Tensor&) { return absl::OkStatus(); }));
-      return std::accumulate(log_probs_.begin(), log_probs_.end(), reward);
+      NABLA_RETURN_IF_ERROR(Keep(response, {}, nullptr));
+      return std::accumulate(log_probs_.begin(), log_probs_.end(), 0.0);
     }
-    NABLA_RETURN_IF_ERROR(Keep(response, after_, [&](const torch::Tensor& hidden) {
-      reward = ScoreOf(hidden[-1]).item<double>();
-      return absl::OkStatus();
-    }));
+    double reward = 0;
+    NABLA_RETURN_IF_ERROR(Keep(response, after_, &reward));
     return reward;
   }
 
   absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first) override {
-    if (first > CommonPrefix(response)) {
-      NABLA_RETURN_IF_ERROR(
-          Keep(response.subspan(0, first), {}, [](const torch::Tensor&) { return absl::OkStatus(); }));
-    }
+    if (first > CommonPrefix(response)) NABLA_RETURN_IF_ERROR(Keep(response.subspan(0, first), {}, nullptr));
     RewardGradient result;
     NABLA_RETURN_IF_ERROR(RunAlone([&]() -> absl::Status {
       if (stop_ != nullptr) NABLA_RETURN_IF_ERROR(stop_->Check());
@@ -149,44 +154,43 @@ class LocalRewardContext : public RewardContext {
     return runner_->batcher().RunAlone([&work] { return GuardTorch(work); });
   }
 
-  absl::Status Extend(absl::Span<const int32_t> ids, ExtendJob::OnDone on_done) {
-    ExtendJob job(&cache_, stop_, ids, &work_, std::move(on_done));
-    return runner_->Run(job);
-  }
-
   int CommonPrefix(absl::Span<const int32_t> response) const {
     return static_cast<int>(std::mismatch(response.begin(), response.end(), kept_.begin(), kept_.end()).first -
                             response.begin());
   }
 
-  // Makes the cache hold exactly `response`; `after` is run behind it and dropped again. `on_done` is given the hidden
-  // states of what was run; with an `after` there is always something.
-  absl::Status Keep(absl::Span<const int32_t> response, absl::Span<const int32_t> after,
-                    const ExtendJob::OnDone& on_done) {
+  // Makes the cache hold exactly `response`. `after` is run behind it and dropped again; its score goes to `score`.
+  absl::Status Keep(absl::Span<const int32_t> response, absl::Span<const int32_t> after, double* score) {
     const int common = CommonPrefix(response);
     Forget(common);
     const absl::Span<const int32_t> fresh = response.subspan(common);
     std::vector<int32_t> ids(fresh.begin(), fresh.end());
     ids.insert(ids.end(), after.begin(), after.end());
     if (ids.empty()) return absl::OkStatus();
-    const absl::Status status = Extend(ids, [&](const torch::Tensor& hidden) -> absl::Status {
-      const torch::InferenceMode inference;
-      const int64_t count = static_cast<int64_t>(fresh.size());
-      if (count > 0) hidden_.narrow(0, common + 1, count).copy_(hidden.narrow(0, 0, count));
-      if (kind_ == RewardKind::kLikelihood) {
-        const TokenLikelihood likelihood =
-            ComputeTokenLikelihood(*model_, hidden_.narrow(0, common, count), fresh, false);
-        log_probs_.insert(log_probs_.end(), likelihood.log_probs.begin(), likelihood.log_probs.end());
+    ExtendJob job(&cache_, stop_, ids, &work_, [&](const torch::Tensor& hidden, int64_t begin) {
+      const int64_t rows = hidden.size(0), count = std::min(rows, static_cast<int64_t>(fresh.size()) - begin);
+      if (count > 0) {
+        hidden_.narrow(0, common + begin + 1, count).copy_(hidden.narrow(0, 0, count));
+        if (kind_ == RewardKind::kLikelihood) AddLogProbs(fresh.subspan(begin, count), common + begin);
       }
-      return on_done(hidden);
+      if (score != nullptr && begin + rows == static_cast<int64_t>(ids.size()))
+        *score = ScoreOf(hidden[-1]).item<double>();
+      return absl::OkStatus();
     });
-    if (!status.ok()) {
+    if (absl::Status status = runner_->Run(job); !status.ok()) {
       Forget(common);
       return status;
     }
     kept_.assign(response.begin(), response.end());
     cache_.Truncate(before() + static_cast<int64_t>(response.size()));
     return absl::OkStatus();
+  }
+
+  // Of response tokens [first, first + tokens.size()), whose hidden states are there.
+  void AddLogProbs(absl::Span<const int32_t> tokens, int64_t first) {
+    const TokenLikelihood likelihood = ComputeTokenLikelihood(
+        *model_, hidden_.narrow(0, first, static_cast<int64_t>(tokens.size())), tokens, /*with_gradient=*/false);
+    log_probs_.insert(log_probs_.end(), likelihood.log_probs.begin(), likelihood.log_probs.end());
   }
 
   // Keeps the first `count` tokens only.
@@ -422,8 +426,9 @@ ModelInfo LocalRewardModel::info() const {
 
 int32_t LocalRewardModel::pad_token_id() const {
   const ModelConfig& config = model_->config();
-  if (config.pad_token_id) return *config.pad_token_id;
-  return config.eos_token_ids.empty() ? 0 : config.eos_token_ids.front();
+  const auto known = [this](int32_t id) { return id >= 0 && id < vocabulary_size(); };
+  if (config.pad_token_id && known(*config.pad_token_id)) return *config.pad_token_id;
+  return !config.eos_token_ids.empty() && known(config.eos_token_ids.front()) ? config.eos_token_ids.front() : 0;
 }
 
 }  // namespace nabla

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace nabla {
 namespace {
@@ -125,8 +127,8 @@ TEST(BatcherTest, TwoModelsTakeTurns) {
   EXPECT_NE(order[2], order[3]);
 }
 
-// The bound on how long a stream is held up: one pass of another request's gradient, never two in a row.
-TEST(BatcherTest, BetweenTwoPassesThatRunAloneDecodingGetsAStep) {
+// The bound on how long a stream is held up: a step's time and one pass of another request's gradient.
+TEST(BatcherTest, BetweenTwoLongPassesThatRunAloneDecodingGetsAStep) {
   Batcher batcher({});
   FakeModel model;
   FakeJob stream(0, 1'000'000'000);   // until all have run
@@ -137,6 +139,8 @@ TEST(BatcherTest, BetweenTwoPassesThatRunAloneDecodingGetsAStep) {
     calls.push_back([&] {
       EXPECT_TRUE(batcher
                       .RunAlone([&] {
+                        const absl::Time begin = absl::Now();
+                        while (absl::Now() - begin < absl::Milliseconds(1)) std::this_thread::yield();
                         passes_before.push_back(model.passes.size());
                         stream.stopped = passes_before.size() == 5;
                         return absl::OkStatus();
@@ -149,6 +153,22 @@ TEST(BatcherTest, BetweenTwoPassesThatRunAloneDecodingGetsAStep) {
   for (std::thread& thread : threads) thread.join();
   ASSERT_EQ(passes_before.size(), 5u);
   for (size_t i = 1; i < passes_before.size(); ++i) EXPECT_GT(passes_before[i], passes_before[i - 1]);
+}
+
+TEST(BatcherTest, APromptGetsOnEvenWhereDecodingFillsEveryPass) {
+  Batcher batcher({.max_batch_tokens = 2});
+  FakeModel model;
+  FakeJob prompt(6, 1), first(0, 1'000'000'000), second(0, 1'000'000'000);
+  std::vector<std::thread> threads;
+  StartTogether(
+      batcher, threads,
+      {[&] { EXPECT_FALSE(batcher.Run(model, first).ok()); }, [&] { EXPECT_FALSE(batcher.Run(model, second).ok()); },
+       [&] {
+         EXPECT_TRUE(batcher.Run(model, prompt).ok());
+         first.stopped = second.stopped = true;
+       }},
+      [&] { return batcher.calls_in_progress() == 4; });
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST(BatcherTest, AloneOnTheExecutionThreadRunsAtOnce) {
@@ -196,7 +216,7 @@ TEST(BatcherTest, AFailedDeviceEndsEverythingWithUnavailable) {
     while (batcher.calls_in_progress() < 2) std::this_thread::yield();
     return absl::InternalError("a wire is loose");
   };
-  EXPECT_EQ(batcher.Run(model, job), absl::InternalError("a wire is loose"));
+  EXPECT_EQ(batcher.Run(model, job), absl::UnavailableError("the engine has failed: a wire is loose"));
   second.join();
   EXPECT_FALSE(batcher.healthy());
   EXPECT_EQ(batcher.RunAlone([] { return absl::OkStatus(); }),
