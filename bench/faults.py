@@ -1,4 +1,4 @@
-"""Faults under load: the reward service is killed and comes back, the server is told to stop, readers stop reading.
+"""Faults under load: the reward service is killed and comes back, the server is told to stop, readers do not read.
 
 Each must leave no request without an end, no admitted request lost that nobody gave up, and no thread, file or memory
 behind.
@@ -9,6 +9,7 @@ import signal
 import sys
 
 import harness
+import stalled_reader
 
 # A request that revises at length, so that a fault meets it in mid-stream.
 REVISING = ["--strategy=nabla", "--learning_rate=0.5", "--max_confidence=1", "--max_rollouts=64"]
@@ -27,25 +28,29 @@ def await_running(server, count):
 
 
 def kill_reward_service(programs, goals, seconds, callers):
-    """kill -9 under two loads: one whose requests need the reward, one whose requests go on without."""
-    print("kill -9 of the reward service in mid-stream, and its return")
+    """The fault twice: what the first round starts for good (workers, arenas of memory) is no leak of the second."""
     reward = programs.reward_server()
     port = reward.address.rsplit(":", 1)[1]
-    server = programs.server(f"--reward_address={reward.address}", reward=False)
-    load = [*REVISING, f"--concurrency={callers}", "--warmup=0s", f"--duration={seconds}s"]
-    warm = programs.bench(server, *load)
-    goals.figures["reward service up"] = warm.report(seconds + harness.PATIENCE_SECONDS)
+    # No more workers than the loads need, so that the first round starts them all.
+    server = programs.server(f"--reward_address={reward.address}", f"--max_running_requests={2 * callers}", reward=False)
+    reward = lose_reward_service(programs, goals, server, reward, port, seconds, callers, "first")
     server.await_idle()
     before = server.resources()
+    lose_reward_service(programs, goals, server, reward, port, seconds, callers, "second")
+    judge_leaks(goals, server, before)
 
+
+def lose_reward_service(programs, goals, server, reward, port, seconds, callers, which):
+    """kill -9 under two loads: one whose requests need the reward, one whose requests go on without. The new service."""
+    print(f"kill -9 of the reward service in mid-stream, and its return: {which} round")
+    load = [*REVISING, f"--concurrency={callers}", "--warmup=0s", f"--duration={seconds}s"]
     needing = programs.bench(server, *load)
     going_on = programs.bench(server, *load, "--continue_without_reward")
     await_running(server, 2 * callers)
     reward.send(signal.SIGKILL)
     reward.wait()
     needed, went_on = needing.report(seconds + harness.PATIENCE_SECONDS), going_on.report(seconds + harness.PATIENCE_SECONDS)
-    goals.figures["reward service lost"] = {"needing": needed, "going on": went_on}
-    goals.figure("failed of those that need the reward", needed["codes"])
+    goals.figures[f"reward service lost, {which} round"] = {"needing": needed, "going on": went_on}
     failed = needed["requests"] - needed["completed"]
     goals.goal("requests that failed for the reward service, all UNAVAILABLE", failed,
                failed > 0 and count_failures(needed, "UNAVAILABLE") == 0, "> 0, no other code")
@@ -53,15 +58,15 @@ def kill_reward_service(programs, goals, seconds, callers):
                went_on["completed"] > 0 and not went_on["codes"], "0")
     server.await_idle()
 
-    programs.reward_server(port=port)
+    reward = programs.reward_server(port=port)
     harness.await_that("a request with reward succeeds again", lambda: programs.nabla(
         "reason", "Tom has 3 apples. He buys 4 more. How many apples does Tom have?", f"--server={server.address}",
         "--strategy=nabla", "--max_rollouts=2").returncode == 0, alive=[server])
     again = programs.bench(server, *load).report(seconds + harness.PATIENCE_SECONDS)
-    goals.figures["reward service back"] = again
+    goals.figures[f"reward service back, {which} round"] = again
     goals.goal("failures once it is back", again["requests"] - again["completed"],
                again["completed"] > 0 and not again["codes"], "0")
-    judge_leaks(goals, server, before)
+    return reward
 
 
 def judge_leaks(goals, server, before):
@@ -69,12 +74,14 @@ def judge_leaks(goals, server, before):
 
     def as_before():
         now = server.resources()
-        return now if now["threads"] <= before["threads"] and now["files"] <= before["files"] else None
+        return now if now["own_threads"] <= before["own_threads"] and now["files"] <= before["files"] else None
     try:
         after = harness.await_that("threads and files are back", as_before, seconds=20, alive=[server])
     except harness.Failure:
         after = server.resources()
-    goals.goal("threads left behind", after["threads"] - before["threads"], after["threads"] <= before["threads"], "≤ 0")
+    goals.figure("before, after", [before, after])
+    goals.goal("threads left behind, gRPC's pools apart", after["own_threads"] - before["own_threads"],
+               after["own_threads"] <= before["own_threads"], "≤ 0")
     goals.goal("files left open", after["files"] - before["files"], after["files"] <= before["files"], "≤ 0")
     growth = after["memory_bytes"] - before["memory_bytes"]
     goals.goal("memory left behind, MB", round(growth / 1e6, 1), growth < WANTED_GROWTH_BYTES, "< 33.6")
@@ -95,7 +102,7 @@ def drain_under_load(programs, goals, seconds, callers):
     server.send(signal.SIGTERM)
     admitted = []
     refused = harness.await_that("a new request is refused", lambda: refusal_of(programs, server, admitted))
-    goals.figure("a new request is told", refused)
+    goals.goal("a new request is told", refused, "shutting down" in refused, 'with "shutting down" in it')
     status = server.wait(DRAIN_SECONDS + harness.PATIENCE_SECONDS)
     report = load.report(seconds + harness.PATIENCE_SECONDS)
     goals.figures["drained"] = report
@@ -122,26 +129,32 @@ def refusal_of(programs, server, admitted):
     return asked.stderr.strip()
 
 
+def open_of(metrics):
+    """Admitted requests that have not ended, be it only for their reader."""
+    return int(harness.sum_of(metrics, "nabla_requests_admitted_total") - harness.sum_of(metrics, "nabla_requests_total"))
+
+
 def slow_readers(programs, goals, seconds, callers):
-    """A client that stops reading in mid-stream: its requests finish without it, and others are served meanwhile."""
-    print("readers that stop reading")
+    """A client that takes no byte of its answers: the engines go on without it, and others are served meanwhile."""
+    print("readers that do not read")
     server = programs.server(f"--max_running_requests={callers}")
-    warm = programs.bench(server, "--strategy=greedy", f"--concurrency={callers}", "--requests=16", "--warmup=0s")
-    warm.report()
-    stopped = programs.bench(server, *REVISING, f"--concurrency={callers}", f"--requests={callers}", "--warmup=0s")
-    await_running(server, 1)
-    stopped.send(signal.SIGSTOP)
-    server.await_metrics("the engine is free of those who do not read", lambda metrics: (
-        harness.sum_of(metrics, "nabla_num_requests_running") == 0
-        and harness.sum_of(metrics, "nabla_num_requests_waiting") == 0))
-    others = programs.bench(server, "--strategy=greedy", f"--concurrency={callers}", "--warmup=0s",
-                            f"--duration={seconds}s").report(seconds + harness.PATIENCE_SECONDS)
-    goals.goal("failures of those that read meanwhile", others["requests"] - others["completed"],
-               others["completed"] > 0 and not others["codes"], "0")
-    stopped.send(signal.SIGCONT)
-    report = stopped.report()
-    goals.goal("failures of those that read on", report["requests"] - report["completed"], not report["codes"], "0")
-    server.await_idle()
+    with stalled_reader.StalledReader(server.address) as reader:
+        reader.ask("Tom has 3 apples. He buys 4 more. How many apples does Tom have?", callers)
+        metrics = server.await_metrics("the engines are done with those who do not read", lambda values: (
+            harness.sum_of(values, "nabla_requests_admitted_total") == callers
+            and harness.sum_of(values, "nabla_num_requests_running") == 0
+            and harness.sum_of(values, "nabla_num_requests_waiting") == 0))
+        goals.goal("streams kept for those who do not read", open_of(metrics), open_of(metrics) == callers, callers)
+        others = programs.bench(server, "--strategy=greedy", f"--concurrency={callers}", "--warmup=0s",
+                                f"--duration={seconds}s").report(seconds + harness.PATIENCE_SECONDS)
+        goals.goal("failures of those that read meanwhile", others["requests"] - others["completed"],
+                   others["completed"] > 0 and not others["codes"], "0")
+        still_open = open_of(server.metrics())
+        goals.goal("streams still kept behind that", still_open, still_open == callers, callers)
+        reader.read_on()
+        ended = server.await_idle()
+        failed = harness.sum_of(ended, "nabla_requests_total") - harness.sum_of(ended, "nabla_requests_total", code="OK")
+        goals.goal("failures once they read on", int(failed), failed == 0, "0")
 
 
 FAULTS = {"reward": kill_reward_service, "drain": drain_under_load, "readers": slow_readers}

@@ -13,7 +13,8 @@ import time
 import harness
 
 WANTED_GOODPUT = 0.9
-WANTED_REFUSAL_SECONDS = 0.05
+WANTED_REFUSAL_SECONDS = 0.05  # of 99 in 100; the longest is printed, too
+WANTED_LOAD = 2.9
 WANTED_GROWTH = 0.05
 FACTOR = 3
 
@@ -75,13 +76,15 @@ def measure(programs, goals, arguments):
     goals.figures["open loop"] = report
     goals.figure("asked, completed, refused", [report["requests"], report["completed"], report["refused"]])
     goals.figure("other failures", {code: count for code, count in report["codes"].items() if code != "RESOURCE_EXHAUSTED"})
+    offered = report["requests"] / report["window_seconds"] / capacity
+    goals.goal("offered over capacity", round(offered, 3), offered >= WANTED_LOAD, f"≥ {WANTED_LOAD:g}")
     share = report["good_per_second"] / capacity
     goals.goal("goodput over capacity", round(share, 3), share >= WANTED_GOODPUT, f"≥ {WANTED_GOODPUT:g}")
     refusal = report["refusal"]
     goals.figure("answer to the refused, ms, p50 / p99 / max",
                  [refusal["p50"], refusal["p99"], refusal["max"]],
                  " / ".join(f"{refusal[name] * 1e3:.2f}" for name in ("p50", "p99", "max")))
-    goals.goal("refused answered within, ms (p99)", round(refusal["p99"] * 1e3, 2),
+    goals.goal("99 % of the refused answered within, ms", round(refusal["p99"] * 1e3, 2),
                refusal["count"] > 0 and refusal["p99"] < WANTED_REFUSAL_SECONDS, "< 50")
     judge_memory(goals, samples)
     judge_counters(goals, before, server.await_idle(), report)

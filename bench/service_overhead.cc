@@ -176,11 +176,6 @@ absl::StatusOr<double> AskServer(const v1::ReasonRequest& request, ReasonerClien
   return SecondsSince(start);
 }
 
-nlohmann::ordered_json ToJson(const Percentiles& seconds) {
-  return {{"count", seconds.count}, {"mean", seconds.mean}, {"p50", seconds.p50},
-          {"p90", seconds.p90},     {"p99", seconds.p99},   {"max", seconds.max}};
-}
-
 absl::StatusOr<nlohmann::ordered_json> Measure(const Options& options) {
   EnginePoolOptions pool_options{.model = {.path = options.model}, .threads = static_cast<int>(options.threads)};
   if (!options.reward_model.empty()) pool_options.reward_model = RewardModelOptions{.path = options.reward_model};

@@ -1,4 +1,8 @@
-"""What a stream costs that waits in the queue: memory and threads of the server, 500 streams behind one long request."""
+"""What a stream costs that waits in the queue: memory and threads of the server, 500 streams behind one long request.
+
+The streams share one connection, as those of one client do. --connections=N divides them among so many, each of a process
+of its own, so that the memory of connections counts, too.
+"""
 
 import argparse
 import signal
@@ -19,18 +23,22 @@ def measure(programs, goals, arguments):
     server.await_idle()
     before = server.resources()
     # Callers come back when a request of theirs ends, so that the number of those waiting stays.
-    load = programs.bench(server, f"--concurrency={arguments.streams + 1}", "--duration=600s", "--warmup=0s",
-                          *LONG_REQUEST)
+    wanted = arguments.streams + 1
+    shares = [(wanted + i) // arguments.connections for i in range(arguments.connections)]
+    loads = [programs.bench(server, f"--concurrency={share}", "--duration=600s", "--warmup=0s", *LONG_REQUEST)
+             for share in shares]
     server.await_metrics(f"{arguments.streams} streams wait", lambda metrics: (
         harness.sum_of(metrics, "nabla_num_requests_waiting") >= arguments.streams))
     during = server.resources()
-    load.send(signal.SIGINT)
-    load.wait()
+    for load in loads:
+        load.send(signal.SIGINT)
+    for load in loads:
+        load.wait()
     server.await_idle()
     after = server.resources()
     bytes_each = (during["memory_bytes"] - before["memory_bytes"]) / arguments.streams
     threads = during["threads"] - before["threads"]
-    goals.figure("waiting streams", arguments.streams)
+    goals.figure("waiting streams, connections", [arguments.streams, arguments.connections])
     for name, state in (("before", before), ("during", during), ("after", after)):
         goals.figure(name, state, f"{state['memory_bytes'] / 1e6:.1f} MB, {state['threads']} threads, {state['files']} files")
     goals.goal("memory a waiting stream, kB", round(bytes_each / 1e3, 1), bytes_each < WANTED_BYTES, "< 100")
@@ -38,6 +46,7 @@ def measure(programs, goals, arguments):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--streams", type=int, default=500, help="waiting streams (default %(default)s)")
+    parser.add_argument("--connections", type=int, default=1, help="that they are divided among (default %(default)s)")
     sys.exit(harness.run("streams", measure, parser))

@@ -19,7 +19,7 @@ class AsyncReasonerClient::Call : public grpc::ClientReadReactor<v1::ReasonEvent
         on_done_(std::move(on_done)),
         by_caller_(options.cancel, context_),
         by_client_(&client->stop_, context_) {
-    Prepare(options, context_.get());
+    Prepare(options, client->authorization_, context_.get());
   }
 
   void Start() {
@@ -44,8 +44,8 @@ class AsyncReasonerClient::Call : public grpc::ClientReadReactor<v1::ReasonEvent
     }
     const DoneCallback on_done = std::move(on_done_);
     AsyncReasonerClient* const client = client_;
+    delete this;  // first: the caller's CancelHandle may go once the end is known
     on_done(std::move(result));
-    delete this;
     client->OnCallEnded();
   }
 
@@ -61,9 +61,9 @@ class AsyncReasonerClient::Call : public grpc::ClientReadReactor<v1::ReasonEvent
   std::optional<v1::Finished> finished_;
 };
 
-absl::StatusOr<std::unique_ptr<AsyncReasonerClient>> AsyncReasonerClient::Create(const std::string& address) {
-  NABLA_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, CreateChannelTo(address));
-  return std::unique_ptr<AsyncReasonerClient>(new AsyncReasonerClient(v1::Reasoner::NewStub(channel)));
+absl::StatusOr<std::unique_ptr<AsyncReasonerClient>> AsyncReasonerClient::Create(const ChannelOptions& options) {
+  NABLA_ASSIGN_OR_RETURN(Connection connection, Connect(options));
+  return std::unique_ptr<AsyncReasonerClient>(new AsyncReasonerClient(std::move(connection)));
 }
 
 AsyncReasonerClient::~AsyncReasonerClient() {

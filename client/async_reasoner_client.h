@@ -22,6 +22,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "client/call.h"
+#include "client/channel.h"
 #include "nabla/v1/reasoner.grpc.pb.h"
 
 namespace nabla {
@@ -31,9 +32,12 @@ class AsyncReasonerClient {
   using EventCallback = std::function<void(const v1::ReasonEvent&)>;
   using DoneCallback = std::function<void(absl::StatusOr<v1::Finished>)>;
 
-  // Does not connect: a server that is not there shows as UNAVAILABLE from the first call. INVALID_ARGUMENT if
-  // `address` is empty.
-  static absl::StatusOr<std::unique_ptr<AsyncReasonerClient>> Create(const std::string& address);
+  // Does not connect: a server that is not there shows as UNAVAILABLE from the first call. INVALID_ARGUMENT as Connect
+  // says. An address alone is "host:port" without TLS.
+  static absl::StatusOr<std::unique_ptr<AsyncReasonerClient>> Create(const ChannelOptions& options);
+  static absl::StatusOr<std::unique_ptr<AsyncReasonerClient>> Create(const std::string& address) {
+    return Create(ChannelOptions{.address = address});
+  }
 
   ~AsyncReasonerClient();
   AsyncReasonerClient(const AsyncReasonerClient&) = delete;
@@ -46,11 +50,13 @@ class AsyncReasonerClient {
  private:
   class Call;
 
-  explicit AsyncReasonerClient(std::unique_ptr<v1::Reasoner::Stub> stub) : stub_(std::move(stub)) {}
+  explicit AsyncReasonerClient(Connection connection)
+      : stub_(v1::Reasoner::NewStub(connection.channel)), authorization_(std::move(connection.authorization)) {}
 
   void OnCallEnded();
 
   const std::unique_ptr<v1::Reasoner::Stub> stub_;
+  const std::string authorization_;
   CancelHandle stop_;
   std::mutex mu_;
   std::condition_variable call_ended_;

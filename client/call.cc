@@ -1,8 +1,5 @@
 #include "client/call.h"
 
-#include <grpcpp/create_channel.h>
-#include <grpcpp/security/credentials.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -10,9 +7,6 @@
 
 namespace nabla {
 namespace {
-
-// A server that comes back is found again within this, instead of gRPC's two minutes.
-constexpr int kMaxReconnectMs = 1000;
 
 constexpr char kDetailsType[] = "type.googleapis.com/google.rpc.Status";
 
@@ -54,9 +48,10 @@ bool CancelHandle::cancelled() const {
   return cancelled_;
 }
 
-void Prepare(const CallOptions& options, grpc::ClientContext* context) {
+void Prepare(const CallOptions& options, const std::string& authorization, grpc::ClientContext* context) {
   if (options.deadline != absl::InfiniteFuture()) context->set_deadline(absl::ToChronoTime(options.deadline));
   if (!options.request_id.empty()) context->AddMetadata("nabla-request-id", options.request_id);
+  if (!authorization.empty()) context->AddMetadata("authorization", authorization);
 }
 
 absl::Status ToAbslStatus(const grpc::Status& status) {
@@ -68,15 +63,6 @@ absl::Status ToAbslStatus(const grpc::Status& status) {
 
 bool IsUnreachable(const absl::Status& status) {
   return absl::IsUnavailable(status) && !status.GetPayload(kDetailsType).has_value();
-}
-
-absl::StatusOr<std::shared_ptr<grpc::Channel>> CreateChannelTo(const std::string& address) {
-  if (address.empty()) return absl::InvalidArgumentError("the server's address is empty; expected host:port");
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(-1);  // the longest draft is the server's to limit
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectMs);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
 }  // namespace nabla

@@ -9,7 +9,6 @@
 #ifndef NABLA_CLIENT_CALL_H_
 #define NABLA_CLIENT_CALL_H_
 
-#include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/support/status.h>
 
@@ -20,7 +19,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
 namespace nabla {
@@ -62,17 +60,14 @@ struct CallOptions {
   std::string request_id;                        // for the server's log; empty: the server makes one
 };
 
-// Puts deadline and request id into a context that has not started.
-void Prepare(const CallOptions& options, grpc::ClientContext* context);
+// Puts deadline, request id and `authorization` (of the Connection) into a context that has not started.
+void Prepare(const CallOptions& options, const std::string& authorization, grpc::ClientContext* context);
 
 // With the bytes of the google.rpc.Status, where there is one, as payload.
 absl::Status ToAbslStatus(const grpc::Status& status);
 
 // True of an UNAVAILABLE that came from the connection, not from a server.
 bool IsUnreachable(const absl::Status& status);
-
-// A channel to "host:port" without TLS, not yet connected. INVALID_ARGUMENT if `address` is empty.
-absl::StatusOr<std::shared_ptr<grpc::Channel>> CreateChannelTo(const std::string& address);
 
 }  // namespace nabla
 

@@ -8,16 +8,16 @@
 
 namespace nabla {
 
-absl::StatusOr<bool> IsServing(const std::string& address, const std::string& service, const CallOptions& options) {
-  NABLA_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, CreateChannelTo(address));
+absl::StatusOr<bool> IsServing(const ChannelOptions& server, const std::string& service, const CallOptions& options) {
+  NABLA_ASSIGN_OR_RETURN(const Connection connection, Connect(server));
   const auto context = std::make_shared<grpc::ClientContext>();
-  Prepare(options, context.get());
+  Prepare(options, connection.authorization, context.get());
   const CancelHandle::Registration registration(options.cancel, context);
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
   grpc::health::v1::HealthCheckResponse response;
   const absl::Status status =
-      ToAbslStatus(grpc::health::v1::Health::NewStub(channel)->Check(context.get(), request, &response));
+      ToAbslStatus(grpc::health::v1::Health::NewStub(connection.channel)->Check(context.get(), request, &response));
   if (absl::IsNotFound(status)) {
     return absl::NotFoundError(absl::StrCat("the server has no service \"", service, "\""));
   }

@@ -6,15 +6,15 @@
 
 namespace nabla {
 
-absl::StatusOr<std::unique_ptr<ReasonerClient>> ReasonerClient::Create(const std::string& address) {
-  NABLA_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, CreateChannelTo(address));
-  return std::unique_ptr<ReasonerClient>(new ReasonerClient(v1::Reasoner::NewStub(channel)));
+absl::StatusOr<std::unique_ptr<ReasonerClient>> ReasonerClient::Create(const ChannelOptions& options) {
+  NABLA_ASSIGN_OR_RETURN(Connection connection, Connect(options));
+  return std::unique_ptr<ReasonerClient>(new ReasonerClient(std::move(connection)));
 }
 
 absl::StatusOr<v1::Finished> ReasonerClient::Reason(const v1::ReasonRequest& request, const EventCallback& on_event,
                                                     const CallOptions& options) {
   const auto context = std::make_shared<grpc::ClientContext>();
-  Prepare(options, context.get());
+  Prepare(options, authorization_, context.get());
   const CancelHandle::Registration registration(options.cancel, context);
   const std::unique_ptr<grpc::ClientReader<v1::ReasonEvent>> reader = stub_->Reason(context.get(), request);
   std::optional<v1::Finished> finished;
@@ -31,7 +31,7 @@ absl::StatusOr<v1::Finished> ReasonerClient::Reason(const v1::ReasonRequest& req
 
 absl::StatusOr<v1::GetInfoResponse> ReasonerClient::GetInfo(const CallOptions& options) {
   const auto context = std::make_shared<grpc::ClientContext>();
-  Prepare(options, context.get());
+  Prepare(options, authorization_, context.get());
   const CancelHandle::Registration registration(options.cancel, context);
   v1::GetInfoResponse response;
   const absl::Status status = ToAbslStatus(stub_->GetInfo(context.get(), {}, &response));

@@ -16,6 +16,7 @@
 
 #include "absl/status/statusor.h"
 #include "client/call.h"
+#include "client/channel.h"
 #include "nabla/v1/reasoner.grpc.pb.h"
 
 namespace nabla {
@@ -24,8 +25,11 @@ class ReasonerClient {
  public:
   using EventCallback = std::function<void(const v1::ReasonEvent&)>;
 
-  // `address` is "host:port" without TLS. INVALID_ARGUMENT if it is empty.
-  static absl::StatusOr<std::unique_ptr<ReasonerClient>> Create(const std::string& address);
+  // INVALID_ARGUMENT as Connect says. An address alone is "host:port" without TLS.
+  static absl::StatusOr<std::unique_ptr<ReasonerClient>> Create(const ChannelOptions& options);
+  static absl::StatusOr<std::unique_ptr<ReasonerClient>> Create(const std::string& address) {
+    return Create(ChannelOptions{.address = address});
+  }
 
   // The Finished event, after `on_event` (may be empty) has seen all events, it included. Else the server's status,
   // with the bytes of its google.rpc.Status as payload; DATA_LOSS where a stream ends well without a Finished event.
@@ -35,9 +39,11 @@ class ReasonerClient {
   absl::StatusOr<v1::GetInfoResponse> GetInfo(const CallOptions& options = {});
 
  private:
-  explicit ReasonerClient(std::unique_ptr<v1::Reasoner::Stub> stub) : stub_(std::move(stub)) {}
+  explicit ReasonerClient(Connection connection)
+      : stub_(v1::Reasoner::NewStub(connection.channel)), authorization_(std::move(connection.authorization)) {}
 
   const std::unique_ptr<v1::Reasoner::Stub> stub_;
+  const std::string authorization_;
 };
 
 }  // namespace nabla

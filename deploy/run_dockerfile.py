@@ -1,6 +1,6 @@
 """Runs the steps of the Dockerfile without a container engine: each stage in a bare root file system made by mmdebstrap.
 
-    python3 deploy/run_dockerfile.py [--arg VARIANT=cpu] [--prepare COMMAND] [--keep FOLDER]
+    python3 deploy/run_dockerfile.py [--arg VARIANT=cpu] [--arg TORCH_INDEX=URL] [--prepare COMMAND] [--keep FOLDER]
 
 Knows the instructions that the Dockerfile uses and refuses others. Behind the last stage it asks the programs for their
 help as the image's user, in the image's file system and with its environment, and prints its size. Needs root and

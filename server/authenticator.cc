@@ -17,6 +17,7 @@
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
 #include "nabla/v1/config.pb.h"
+#include "server/call_context.h"
 #include "server/status.h"
 #include "server/text_proto.h"
 
@@ -65,15 +66,9 @@ std::string HostOf(const std::string& peer) {
   return std::string(host);
 }
 
-absl::string_view Header(const grpc::ServerContextBase& context, const char* name) {
-  const auto header = context.client_metadata().find(name);
-  if (header == context.client_metadata().end()) return "";
-  return absl::string_view(header->second.data(), header->second.size());
-}
-
 }  // namespace
 
-// One token and what is open under it. Keeps counting through reloads of the file.
+// One token and what is open under it.
 class Authenticator::Token {
  public:
   static absl::StatusOr<std::shared_ptr<Token>> Create(const v1::AuthToken& message) {
@@ -107,18 +102,12 @@ class Authenticator::Token {
     return token;
   }
 
-  // The same limits filled as far as those of `previous`.
-  void TakeOver(const Token& previous) {
-    open_count = previous.open_count;
-    if (!per_minute.has_value() || !previous.per_minute.has_value()) return;
-    const std::lock_guard<std::mutex> lock(previous.mu);
-    spent_ = std::min<double>(previous.spent_, *per_minute);
-    as_of_ = previous.as_of_;
-  }
+  // Goes on counting what `previous` has counted. Before the token is used.
+  void TakeOver(const Token& previous) { account_ = previous.account_; }
 
   absl::StatusOr<Caller> Enter(absl::Time now) {
-    const std::lock_guard<std::mutex> lock(mu);
-    if (max_concurrent.has_value() && open_count.use_count() > *max_concurrent) {
+    const std::lock_guard<std::mutex> lock(account_->mu);
+    if (max_concurrent.has_value() && account_->open >= *max_concurrent) {
       return WithRetryDelay(
           absl::ResourceExhaustedError(absl::StrCat("token \"", name, "\" has ", *max_concurrent,
                                                     " requests open, which is its limit; retry when one has ended")),
@@ -126,17 +115,24 @@ class Authenticator::Token {
     }
     if (per_minute.has_value()) {
       const double per_second = *per_minute / 60.0;
-      spent_ = std::max(0.0, spent_ - std::max(0.0, absl::ToDoubleSeconds(now - as_of_)) * per_second);
-      as_of_ = now;
-      if (spent_ + 1 > *per_minute) {
+      const double refilled = std::max(0.0, absl::ToDoubleSeconds(now - account_->as_of)) * per_second;
+      double& spent = account_->spent;
+      spent = std::max(0.0, std::min<double>(spent, *per_minute) - refilled);
+      account_->as_of = now;
+      if (spent + 1 > *per_minute) {
         return WithRetryDelay(
             absl::ResourceExhaustedError(
                 absl::StrCat("token \"", name, "\" has used up its ", *per_minute, " requests a minute; retry later")),
-            absl::Seconds((spent_ + 1 - *per_minute) / per_second));
+            absl::Seconds((spent + 1 - *per_minute) / per_second));
       }
-      spent_ += 1;
+      spent += 1;
     }
-    return Caller{.client = name, .max_priority = max_priority, .place = open_count};
+    ++account_->open;
+    const auto leave = [account = account_](const void* /*nothing*/) {
+      const std::lock_guard<std::mutex> lock(account->mu);
+      --account->open;
+    };
+    return Caller{.client = name, .max_priority = max_priority, .place = std::shared_ptr<const void>(nullptr, leave)};
   }
 
   std::string name;
@@ -146,10 +142,15 @@ class Authenticator::Token {
   std::optional<uint32_t> per_minute;
 
  private:
-  mutable std::mutex mu;
-  std::shared_ptr<const int> open_count = std::make_shared<int>(0);  // its other owners are the callers let in
-  double spent_ ABSL_GUARDED_BY(mu) = 0;                             // of per_minute, refilled as time goes by
-  absl::Time as_of_ ABSL_GUARDED_BY(mu) = absl::InfinitePast();
+  // What is spent of the limits. Outlives the token: through reloads of the file, and with the callers let in.
+  struct Account {
+    std::mutex mu;
+    uint32_t open ABSL_GUARDED_BY(mu) = 0;
+    double spent ABSL_GUARDED_BY(mu) = 0;  // of per_minute, refilled as time goes by
+    absl::Time as_of ABSL_GUARDED_BY(mu) = absl::InfinitePast();
+  };
+
+  std::shared_ptr<Account> account_ = std::make_shared<Account>();
 };
 
 bool IsSaneName(absl::string_view name) {
@@ -171,13 +172,15 @@ Authenticator::~Authenticator() = default;
 absl::StatusOr<std::unique_ptr<Authenticator>> Authenticator::Create(const std::string& tokens_file, LogSink log) {
   std::unique_ptr<Authenticator> authenticator(new Authenticator(tokens_file, std::move(log)));
   if (tokens_file.empty()) return authenticator;
-  const std::lock_guard<std::mutex> lock(authenticator->mu_);
+  const std::lock_guard<std::mutex> reload_lock(authenticator->reload_mu_);
   authenticator->stamp_ = FileStamp::Of(tokens_file);
-  NABLA_ASSIGN_OR_RETURN(authenticator->tokens_, Load(tokens_file, {}));
+  NABLA_ASSIGN_OR_RETURN(Tokens tokens, Load(tokens_file));
+  const std::lock_guard<std::mutex> lock(authenticator->mu_);
+  authenticator->tokens_ = std::move(tokens);
   return authenticator;
 }
 
-absl::StatusOr<Authenticator::Tokens> Authenticator::Load(const std::string& path, const Tokens& previous) {
+absl::StatusOr<Authenticator::Tokens> Authenticator::Load(const std::string& path) {
   NABLA_ASSIGN_OR_RETURN(const std::string text, ReadFile("--auth_tokens", path));
   v1::AuthTokens file;
   const absl::Status parsed = ParseTextProto(path, text, &file);
@@ -198,9 +201,6 @@ absl::StatusOr<Authenticator::Tokens> Authenticator::Load(const std::string& pat
     if (!names.insert((*token)->name).second)
       return wrong(absl::StrCat("name: \"", (*token)->name, "\" is there twice"));
     if (!digests.insert((*token)->digest).second) return wrong("sha256: another token has the same");
-    for (const auto& old : previous) {
-      if (old->name == (*token)->name) (*token)->TakeOver(*old);
-    }
     tokens.push_back(*std::move(token));
   }
   return tokens;
@@ -208,19 +208,26 @@ absl::StatusOr<Authenticator::Tokens> Authenticator::Load(const std::string& pat
 
 void Authenticator::ReloadIfChanged() {
   if (path_.empty()) return;
+  const std::lock_guard<std::mutex> reload_lock(reload_mu_);
   const FileStamp stamp = FileStamp::Of(path_);
-  const std::lock_guard<std::mutex> lock(mu_);
   if (stamp == stamp_) return;
   stamp_ = stamp;
-  absl::StatusOr<Tokens> tokens = Load(path_, tokens_);
+  absl::StatusOr<Tokens> tokens = Load(path_);  // without mu_: a slow disk must not hold up calls
   if (!tokens.ok()) {
     log_(LogEvent(LogLevel::kError, "tokens_not_reloaded").Add("message", tokens.status().message()));
     return;
   }
-  tokens_ = *std::move(tokens);
-  log_(LogEvent(LogLevel::kInfo, "tokens_reloaded")
-           .Add("file", path_)
-           .Add("tokens", static_cast<int64_t>(tokens_.size())));
+  const auto count = static_cast<int64_t>(tokens->size());
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    for (const auto& token : *tokens) {
+      for (const auto& old : tokens_) {
+        if (old->name == token->name) token->TakeOver(*old);
+      }
+    }
+    tokens_.swap(*tokens);
+  }
+  log_(LogEvent(LogLevel::kInfo, "tokens_reloaded").Add("file", path_).Add("tokens", count));
 }
 
 std::shared_ptr<Authenticator::Token> Authenticator::Find(absl::string_view token) const {
@@ -233,7 +240,7 @@ std::shared_ptr<Authenticator::Token> Authenticator::Find(absl::string_view toke
   return found;
 }
 
-absl::StatusOr<Caller> Authenticator::CheckToken(absl::string_view authorization, absl::Time now) {
+absl::StatusOr<std::shared_ptr<Authenticator::Token>> Authenticator::Know(absl::string_view authorization) const {
   constexpr absl::string_view kScheme = "Bearer ";
   if (authorization.empty()) {
     return absl::UnauthenticatedError("this server needs a token; send it as metadata \"authorization: Bearer TOKEN\"");
@@ -241,9 +248,18 @@ absl::StatusOr<Caller> Authenticator::CheckToken(absl::string_view authorization
   if (!absl::StartsWithIgnoreCase(authorization, kScheme)) {
     return absl::UnauthenticatedError("authorization: must be \"Bearer TOKEN\"");
   }
-  const std::shared_ptr<Token> token = Find(absl::StripAsciiWhitespace(authorization.substr(kScheme.size())));
+  std::shared_ptr<Token> token = Find(absl::StripAsciiWhitespace(authorization.substr(kScheme.size())));
   if (token == nullptr) return absl::UnauthenticatedError("authorization: this token is not known here");
+  return token;
+}
+
+absl::StatusOr<Caller> Authenticator::CheckToken(absl::string_view authorization, absl::Time now) {
+  NABLA_ASSIGN_OR_RETURN(const std::shared_ptr<Token> token, Know(authorization));
   return token->Enter(now);
+}
+
+absl::Status Authenticator::CheckKnown(const grpc::ServerContextBase& context) const {
+  return required() ? Know(Header(context, "authorization")).status() : absl::OkStatus();
 }
 
 absl::StatusOr<Caller> Authenticator::Check(const grpc::ServerContextBase& context) {

@@ -50,6 +50,9 @@ class Authenticator {
   // The same for the value of the header `authorization`; empty: there is none.
   absl::StatusOr<Caller> CheckToken(absl::string_view authorization, absl::Time now);
 
+  // Whether the token is a known one; spends nothing of its limits. UNAUTHENTICATED as Check.
+  absl::Status CheckKnown(const grpc::ServerContextBase& context) const;
+
   // Reads the file again if it has changed. A broken one leaves the old tokens in force and is logged once.
   void ReloadIfChanged();
 
@@ -61,15 +64,18 @@ class Authenticator {
 
   Authenticator(const std::string& tokens_file, LogSink log);
 
-  static absl::StatusOr<Tokens> Load(const std::string& path, const Tokens& previous);
+  static absl::StatusOr<Tokens> Load(const std::string& path);
   std::shared_ptr<Token> Find(absl::string_view token) const;
+  absl::StatusOr<std::shared_ptr<Token>> Know(absl::string_view authorization) const;
 
   const std::string path_;
   const LogSink log_;
 
+  std::mutex reload_mu_;                         // of reading the file; taken before mu_
+  FileStamp stamp_ ABSL_GUARDED_BY(reload_mu_);  // of the file last looked into
+
   mutable std::mutex mu_;
   Tokens tokens_ ABSL_GUARDED_BY(mu_);
-  FileStamp stamp_ ABSL_GUARDED_BY(mu_);  // of the file last looked into
 };
 
 // Whether a name that a client gives itself can go into logs and headers as it is: 1 … 64 letters, digits, "-", "_" and

@@ -4,17 +4,17 @@
 
 namespace nabla {
 
-bool CircuitBreaker::TryBegin() {
+std::optional<CircuitBreaker::Permit> CircuitBreaker::TryBegin() {
   const std::lock_guard<std::mutex> lock(mu_);
-  if (failures_ < options_.max_failures) return true;
-  if (trying_ || options_.now() < open_until_) return false;
+  if (failures_ < options_.max_failures) return Permit{};
+  if (trying_ || options_.now() < open_until_) return std::nullopt;
   trying_ = true;
-  return true;
+  return Permit{.tries = true};
 }
 
-void CircuitBreaker::End(Outcome outcome) {
+void CircuitBreaker::End(Permit permit, Outcome outcome) {
   const std::lock_guard<std::mutex> lock(mu_);
-  trying_ = false;
+  if (permit.tries) trying_ = false;
   if (outcome == Outcome::kAnswered) failures_ = 0;
   if (outcome != Outcome::kFailed) return;
   ++failures_;

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -13,6 +12,7 @@
 #include "engine/base/status_macros.h"
 #include "server/authenticator.h"
 #include "server/file.h"
+#include "server/reward_address.h"
 #include "server/tls.h"
 
 namespace nabla {
@@ -23,7 +23,6 @@ constexpr int64_t kMebibyte = int64_t{1} << 20;
 constexpr int kMaxPort = 65535;
 constexpr double kHour = 3600;
 constexpr double kDay = 24 * kHour;
-constexpr double kYear = 365 * kDay;
 
 const std::vector<std::string>& Dtypes() {
   static const auto* const dtypes = new std::vector<std::string>({"auto", "float32", "bfloat16"});
@@ -65,20 +64,11 @@ void ReadRewardModel(Settings& settings, std::optional<RewardModelOptions>* rewa
   settings.Read("verdict_no", &options.verdict_no);
 }
 
-// Splits HOST:PORT; false where it is none.
-bool HostOf(const std::string& address, std::string* host) {
-  const size_t colon = address.rfind(':');
-  int port = 0;
-  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port)) return false;
-  *host = address.substr(0, colon);
-  return port >= 1 && port <= kMaxPort;
-}
-
 void ReadRemoteReward(Settings& settings, std::optional<RemoteRewardOptions>* remote_reward) {
   if (!settings.Has("reward_address")) {
     return settings.FailIfGiven({"reward_tls_ca", "remote_reward.tls_certificate_file", "remote_reward.tls_key_file",
                                  "remote_reward.tls_server_name", "reward_token_file", "remote_reward.timeout_seconds",
-                                 "remote_reward.max_attempts"},
+                                 "remote_reward.max_attempts", "remote_reward.connect_timeout_seconds"},
                                 "has no effect without --reward_address");
   }
   if (settings.Has("reward_model")) {
@@ -88,19 +78,15 @@ void ReadRemoteReward(Settings& settings, std::optional<RemoteRewardOptions>* re
   std::vector<std::string> addresses;
   settings.Read("reward_address", &addresses);
   options.address = absl::StrJoin(addresses, ",");
-  bool all_loopback = true;
-  for (const std::string& address : addresses) {
-    std::string host;
-    if (!HostOf(address, &host)) {
-      settings.Fail("reward_address", absl::StrCat("must be HOST:PORT, got \"", address, "\""));
-    }
-    all_loopback = all_loopback && IsLoopback(host);
-  }
+  const absl::StatusOr<RewardAddress> address = ParseRewardAddress(options.address);
+  if (!address.ok()) return settings.Fail(address.status());
+  const bool all_loopback = std::all_of(address->hosts.begin(), address->hosts.end(), IsLoopback);
   settings.Read("reward_tls_ca", &options.tls_ca_file);
   settings.Read("remote_reward.tls_certificate_file", &options.tls_certificate_file);
   settings.Read("remote_reward.tls_key_file", &options.tls_key_file);
   settings.Read("remote_reward.tls_server_name", &options.tls_server_name);
   settings.Read("reward_token_file", &options.token_file);
+  settings.ReadSeconds("remote_reward.connect_timeout_seconds", 0.001, kDay, &options.connect_timeout);
   settings.ReadSeconds("remote_reward.timeout_seconds", 0.001, kHour, &options.call_timeout);
   settings.Read("remote_reward.max_attempts", 1, 5, &options.max_attempts);
   if (options.tls_ca_file.empty()) {
@@ -160,7 +146,8 @@ void ReadListener(Settings& settings, ServerOptions* server) {
   settings.Read("listener.max_concurrent_streams", 1, kMaxCount, &listener.max_concurrent_streams);
   settings.ReadSeconds("listener.keepalive_time_seconds", 1, kDay, &listener.keepalive_time);
   settings.ReadSeconds("listener.keepalive_timeout_seconds", 1, kHour, &listener.keepalive_timeout);
-  settings.ReadSeconds("listener.max_connection_age_seconds", 1, kYear, &listener.max_connection_age);
+  settings.ReadSeconds("listener.max_connection_age_seconds", 1, absl::ToDoubleSeconds(kMaxConnectionAge),
+                       &listener.max_connection_age);
 }
 
 void ReadOperations(Settings& settings, ServerOptions* server) {

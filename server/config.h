@@ -22,14 +22,15 @@ namespace nabla {
 
 // How to reach the reward model behind nabla-reward-server.
 struct RemoteRewardOptions {
-  std::string address;               // HOST:PORT of each replica, with commas between them
+  std::string address;               // as ParseRewardAddress takes it
   std::string tls_ca_file;           // PEM authorities of the servers; empty: in the clear
   std::string tls_certificate_file;  // PEM certificate and key to show to them; empty: none
   std::string tls_key_file;
-  std::string tls_server_name;                      // in the servers' certificate; empty: the host of the address
-  std::string token_file;                           // holds the bearer token; empty: none
-  absl::Duration call_timeout = absl::Seconds(30);  // of one call, its retries included
-  int max_attempts = 4;                             // of one call, the first included
+  std::string tls_server_name;                          // in the servers' certificate; empty: the host of the address
+  std::string token_file;                               // holds the bearer token; empty: none
+  absl::Duration connect_timeout = absl::Seconds(120);  // how long the start waits for a replica to be ready
+  absl::Duration call_timeout = absl::Seconds(30);      // of one call, its retries included
+  int max_attempts = 4;                                 // of one call, the first included
 };
 
 struct ServerSetup {

@@ -1,5 +1,6 @@
 #include "server/listener.h"
 
+#include <arpa/inet.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server_builder.h>
@@ -10,8 +11,8 @@
 #include <mutex>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "engine/base/status_macros.h"
 
 namespace nabla {
@@ -53,7 +54,27 @@ std::string HostPort(const std::string& host, int port) {
 }
 
 bool IsLoopback(absl::string_view host) {
-  return host == "localhost" || host == "::1" || host == "[::1]" || absl::StartsWith(host, "127.");
+  if (host == "localhost") return true;
+  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
+  const std::string address(host);
+  in_addr ipv4 = {};
+  in6_addr ipv6 = {};
+  if (inet_pton(AF_INET, address.c_str(), &ipv4) == 1) return ntohl(ipv4.s_addr) >> 24 == 127;
+  return inet_pton(AF_INET6, address.c_str(), &ipv6) == 1 && IN6_IS_ADDR_LOOPBACK(&ipv6);
+}
+
+void WarnIfOpenToEverybody(const ListenerOptions& options, bool needs_token) {
+  if (IsLoopback(options.host)) return;
+  const bool encrypted = !options.tls.certificate_file.empty();
+  const bool closed = needs_token || !options.tls.client_ca_file.empty();
+  if (encrypted && closed) return;
+  options.log(LogEvent(LogLevel::kWarning, "open_listener")
+                  .Add("host", options.host)
+                  .Add("message", closed ? "tokens and answers go in the clear; set --tls_certificate and --tls_key"
+                                  : encrypted
+                                      ? "whoever reaches this port may use it; set --auth_tokens or --tls_client_ca"
+                                      : "whoever reaches this port may use it, in the clear; set --tls_certificate, "
+                                        "--tls_key and --auth_tokens"));
 }
 
 absl::Status CannotListen(const std::string& address, absl::string_view flag) {

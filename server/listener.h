@@ -24,6 +24,8 @@
 
 namespace nabla {
 
+constexpr absl::Duration kMaxConnectionAge = absl::Seconds(2147483);  // the most that gRPC's milliseconds can hold
+
 struct ListenerOptions {
   std::string host = "127.0.0.1";  // address or name to listen on; "0.0.0.0" for all IPv4 interfaces, "::" for all
   int port = 0;                    // 0: any free one, see Listener::port()
@@ -32,8 +34,9 @@ struct ListenerOptions {
   int max_concurrent_streams = 1000;                     // of one connection; more wait in the client
   absl::Duration keepalive_time = absl::Seconds(60);     // without a word from the client for so long, it is pinged
   absl::Duration keepalive_timeout = absl::Seconds(20);  // and dropped if it does not answer within this
-  absl::Duration min_client_ping_interval = absl::Seconds(10);   // a client that pings more often is dropped
-  absl::Duration max_connection_age = absl::InfiniteDuration();  // then clients connect anew, perhaps elsewhere
+  absl::Duration min_client_ping_interval = absl::Seconds(10);  // a client that pings more often is dropped
+  // Then clients connect anew, perhaps elsewhere; up to kMaxConnectionAge, or infinite.
+  absl::Duration max_connection_age = absl::InfiniteDuration();
   LogSink log = LogToStderr();
 };
 
@@ -66,8 +69,12 @@ class Listener {
 // "host:port" as one writes it in an address; puts brackets around IPv6.
 std::string HostPort(const std::string& host, int port);
 
-// Whether only this machine can reach a listener on that host.
+// Whether only this machine can reach a listener on that host: "localhost", or an address of 127.0.0.0/8 or ::1.
 bool IsLoopback(absl::string_view host);
+
+// Logs what is open on a host that others can reach: access, where neither tokens nor client certificates are asked
+// for, or what is sent, without TLS.
+void WarnIfOpenToEverybody(const ListenerOptions& options, bool needs_token);
 
 // UNAVAILABLE: what to say where a port cannot be opened. `flag` is the one that chooses the port.
 absl::Status CannotListen(const std::string& address, absl::string_view flag);

@@ -1,11 +1,9 @@
 // nabla-server: opens its ports, loads the models, serves until SIGTERM or SIGINT, finishes what runs, exits 0. A
 // second signal ends it at once.
 #include <google/protobuf/stubs/logging.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <iostream>
 #include <memory>
 #include <thread>
@@ -21,34 +19,10 @@
 #include "server/flags.h"
 #include "server/remote_reward_factory.h"
 #include "server/server.h"
+#include "server/shutdown_signal.h"
 
 namespace nabla {
 namespace {
-
-// What the main thread waits for, as bytes in a pipe.
-constexpr char kSignal = 's';
-constexpr char kLoaded = 'l';
-
-int event_pipe[2];
-
-void Post(char event) { static_cast<void>(!write(event_pipe[1], &event, 1)); }
-void OnSignal(int /*signal*/) { Post(kSignal); }
-
-char AwaitEvent() {
-  char event = 0;
-  while (read(event_pipe[0], &event, 1) < 0 && errno == EINTR) {
-  }
-  return event;
-}
-
-// From here on the first of each signal is an event.
-void CatchSignals() {
-  struct sigaction action = {};
-  action.sa_handler = OnSignal;
-  action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
-  sigaction(SIGTERM, &action, nullptr);
-  sigaction(SIGINT, &action, nullptr);
-}
 
 void PrintPorts(const Server& server, const ServerOptions& options) {
   std::cout << "listening on " << HostPort(options.listener.host, server.port()) << std::endl;
@@ -58,9 +32,8 @@ void PrintPorts(const Server& server, const ServerOptions& options) {
 }
 
 absl::Status Serve(ServerSetup setup) {
-  if (pipe(event_pipe) != 0) return absl::ErrnoToStatus(errno, "cannot make a pipe for signals");
   NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Create(setup.server));
-  CatchSignals();
+  NABLA_RETURN_IF_ERROR(CatchShutdownSignals());
   PrintPorts(*server, setup.server);
   setup.pool.on_batch = [metrics = &server->metrics()](int64_t rows) { metrics->ObserveBatch(rows); };
 
@@ -72,9 +45,9 @@ absl::Status Serve(ServerSetup setup) {
   absl::StatusOr<std::unique_ptr<EnginePool>> pool;
   std::thread loader([&] {
     pool = EnginePool::Create(setup.pool, remote_reward);
-    Post(kLoaded);
+    WakeShutdownWaiter();
   });
-  if (AwaitEvent() == kSignal) {
+  if (AwaitShutdownSignal()) {
     server->Drain();
     std::cout << "stopped while loading" << std::endl;
     _exit(0);  // loading cannot be interrupted, and nothing of it needs an end
@@ -83,7 +56,7 @@ absl::Status Serve(ServerSetup setup) {
   NABLA_RETURN_IF_ERROR(pool.status());
   server->Serve(*std::move(pool));
   std::cout << "ready" << std::endl;
-  AwaitEvent();
+  AwaitShutdownSignal();
   std::cout << "draining" << std::endl;
   server->Drain();
   return absl::OkStatus();

@@ -88,8 +88,14 @@ void Metrics::AddCounters() {
   counters_.language_backward = &calls->Add({{"model", "language"}, {"kind", "backward"}});
   counters_.reward_forward = &calls->Add({{"model", "reward"}, {"kind", "forward"}});
   counters_.reward_backward = &calls->Add({{"model", "reward"}, {"kind", "backward"}});
-  reward_rpcs_ = CounterFamily(registry, "nabla_reward_rpc_total",
-                               "RPCs to the reward service, retries counted one by one, by gRPC code.");
+  reward_rpcs_ =
+      CounterFamily(registry, "nabla_reward_rpc_total",
+                    "Calls to the reward service, each once after its retries, by the gRPC code that the engine sees.");
+  flushing_ = &prometheus::BuildGauge()
+                   .Name("nabla_num_requests_flushing")
+                   .Help("Admitted requests that the engines are done with and whose result waits for its reader.")
+                   .Register(*registry)
+                   .Add({});
   decode_batch_size_ = &prometheus::BuildHistogram()
                             .Name("nabla_decode_batch_size")
                             .Help("Tokens of one forward pass, all requests of the batch together.")
@@ -115,7 +121,8 @@ void Metrics::AddHistograms(const std::string& strategy) {
                                       "Between committed tokens; a block of tokens shares its gap evenly.", kSeconds);
   all.e2e_latency = histogram("nabla_e2e_request_latency_seconds",
                               "From a call's arrival to its last byte, calls that ended OK.", kSeconds);
-  all.queue_time = histogram("nabla_request_queue_time_seconds", "Waiting for an engine.", kSeconds);
+  all.queue_time =
+      histogram("nabla_request_queue_time_seconds", "Waiting for an engine, requests that ended OK.", kSeconds);
   all.refine_time = histogram("nabla_request_refine_time_seconds", "Gradient descent of one request.", kSeconds);
   all.reward_time =
       histogram("nabla_request_reward_time_seconds", "Scoring for acceptance tests of one request.", kSeconds);
@@ -129,6 +136,7 @@ void Metrics::AddHistograms(const std::string& strategy) {
 }
 
 void Metrics::CountAdmitted() { counters_.admitted->Increment(); }
+void Metrics::CountFlushing() { flushing_->Increment(); }
 
 void Metrics::CountCommitted(const std::string& strategy, absl::Duration gap, size_t tokens) {
   const auto histograms = histograms_.find(strategy);
@@ -154,6 +162,7 @@ void Metrics::CountEnded(const RequestRecord& record) {
     return;
   }
   requests_->Add({{"strategy", record.strategy}, {"code", code}}).Increment();
+  flushing_->Decrement();
   const auto histograms = histograms_.find(record.strategy);
   if (record.result.has_value() && histograms != histograms_.end()) CountResult(histograms->second, record);
 }

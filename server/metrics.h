@@ -5,8 +5,9 @@
 //   metrics.CountEnded(record);                       // once for every call, admitted or refused
 //   exposer.RegisterCollectable(metrics.registry());
 //
-// requests_admitted_total = sum of requests_total{strategy,code} + calls still open: an admitted request ends in
-// exactly one code. Thread-safe. Counting takes short locks inside prometheus-cpp and never blocks on a scrape for
+// requests_admitted_total = sum of requests_total{strategy,code} + num_requests_running + num_requests_waiting +
+// num_requests_flushing: an admitted request is in one of the three states until it ends in exactly one code.
+// Thread-safe. Counting takes short locks inside prometheus-cpp and never blocks on a scrape for
 // long.
 #ifndef NABLA_SERVER_METRICS_H_
 #define NABLA_SERVER_METRICS_H_
@@ -14,6 +15,7 @@
 #include <prometheus/collectable.h>
 #include <prometheus/counter.h>
 #include <prometheus/family.h>
+#include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
@@ -35,6 +37,8 @@ class Metrics {
   explicit Metrics(const std::string& version);
 
   void CountAdmitted();
+  // The pool is done with an admitted request; until its call has ended, the result waits for its reader.
+  void CountFlushing();
   void CountEnded(const RequestRecord& record);
 
   // `tokens` were committed `gap` after the ones before them. Called for every event, by whoever emits it.
@@ -43,7 +47,7 @@ class Metrics {
   // A forward pass of `rows` tokens, all of a batch's requests together. Called by the engines' execution threads.
   void ObserveBatch(int64_t rows);
 
-  // An RPC to the reward service has ended, retries counted one by one.
+  // A call to the reward service has ended with that code, which its caller sees; its retries are part of it.
   void CountRewardRpc(absl::StatusCode code);
 
   std::shared_ptr<prometheus::Registry> registry() const { return registry_; }
@@ -83,6 +87,7 @@ class Metrics {
   const std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
   std::map<std::string, Histograms> histograms_;  // by strategy; not changed after construction
   Counters counters_;
+  prometheus::Gauge* flushing_ = nullptr;
   prometheus::Histogram* decode_batch_size_ = nullptr;
   prometheus::Family<prometheus::Counter>* reward_rpcs_ = nullptr;
   prometheus::Family<prometheus::Counter>* requests_ = nullptr;

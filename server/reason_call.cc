@@ -96,6 +96,7 @@ void ReasonCall::CountGap(const Event& event) {
 }
 
 void ReasonCall::OnResult(absl::StatusOr<ReasonResult> result) {
+  host_->metrics().CountFlushing();
   std::shared_ptr<RequestTicket> ticket;  // released without the lock
   bool schedule = false;
   {
@@ -138,15 +139,13 @@ void ReasonCall::OnCancel() {
 
 void ReasonCall::Pump() {
   bool write = false;
+  Next next;
   grpc::Status status;
   {
     const std::lock_guard<std::mutex> lock(mu_);
     if (writing_ || closed_) return;
-    v1::ReasonEvent message;
-    if (NextMessage(&message)) {
+    if (TakeNext(&next)) {
       writing_ = write = true;
-      const grpc::Slice slice(message.SerializeAsString());
-      buffer_ = grpc::ByteBuffer(&slice, 1);
     } else if (result_.has_value()) {
       closed_ = true;
       status = ToGrpcStatus(FinalStatus());
@@ -155,10 +154,24 @@ void ReasonCall::Pump() {
     }
   }
   if (write) {
-    StartWrite(&buffer_);
+    Send(std::move(next));
   } else {
     Finish(std::move(status));
   }
+}
+
+// Without the lock, so that whoever emits events does not wait for their conversion.
+void ReasonCall::Send(Next next) {
+  v1::ReasonEvent message;
+  if (next.event.has_value()) {
+    message = ToProto(*std::move(next.event), info_.request_id);
+  } else {
+    *message.mutable_finished() = ToProto(*next.result);
+  }
+  message.set_sequence(next.sequence);
+  const grpc::Slice slice(message.SerializeAsString());
+  buffer_ = grpc::ByteBuffer(&slice, 1);
+  StartWrite(&buffer_);
 }
 
 absl::Status ReasonCall::FinalStatus() const {
@@ -167,17 +180,15 @@ absl::Status ReasonCall::FinalStatus() const {
   return !abandoned_.ok() && reader_decides ? abandoned_ : status;
 }
 
-bool ReasonCall::NextMessage(v1::ReasonEvent* message) {
+bool ReasonCall::TakeNext(Next* next) {
   if (!abandoned_.ok()) return false;
-  if (std::optional<Event> event = outbox_.Pop()) {
-    *message = ToProto(*std::move(event), info_.request_id);
-  } else if (result_.has_value() && result_->ok() && !finished_written_) {
-    *message->mutable_finished() = ToProto(**result_);
+  next->event = outbox_.Pop();
+  if (!next->event.has_value()) {
+    if (!result_.has_value() || !result_->ok() || finished_written_) return false;
+    next->result = &**result_;
     finished_written_ = true;
-  } else {
-    return false;
   }
-  message->set_sequence(next_sequence_++);
+  next->sequence = next_sequence_++;
   return true;
 }
 

@@ -75,6 +75,13 @@ class ReasonCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnDone() override;
 
  private:
+  // What to write: an event, or the result.
+  struct Next {
+    std::optional<Event> event;
+    const ReasonResult* result = nullptr;  // that of the call, constant while a write is under way
+    uint64_t sequence = 0;
+  };
+
   void OnResult(absl::StatusOr<ReasonResult> result);
   void CountGap(const Event& event);
 
@@ -83,7 +90,8 @@ class ReasonCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   // Starts the next write, or finishes the call, if it is time for either.
   void Pump();
-  bool NextMessage(v1::ReasonEvent* message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Send(Next next);
+  bool TakeNext(Next* next) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status FinalStatus() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);  // needs result_
 
   CallInfo info_;  // constant until OnDone

@@ -1,7 +1,6 @@
 #include "server/reasoner_service.h"
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <random>
@@ -12,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "engine/base/status_macros.h"
+#include "server/call_context.h"
 #include "server/conversion.h"
 #include "server/status.h"
 #include "server/trace_context.h"
@@ -38,12 +38,6 @@ uint64_t RandomNumber() {
   return (uint64_t{device()} << 32) | device();
 }
 
-absl::string_view Header(const grpc::CallbackServerContext& context, const char* name) {
-  const auto header = context.client_metadata().find(name);
-  if (header == context.client_metadata().end()) return "";
-  return absl::string_view(header->second.data(), header->second.size());
-}
-
 // The caller's own id if it can go into logs and headers as it is, else a new one; and the caller's trace.
 CallInfo Identify(grpc::CallbackServerContext* context) {
   CallInfo info;
@@ -56,11 +50,6 @@ CallInfo Identify(grpc::CallbackServerContext* context) {
     context->AddInitialMetadata(kTraceResponseHeader, FormatTraceparent(*trace));
   }
   return info;
-}
-
-absl::Time Deadline(const grpc::CallbackServerContext& context) {
-  const std::chrono::system_clock::time_point deadline = context.deadline();
-  return deadline == std::chrono::system_clock::time_point::max() ? absl::InfiniteFuture() : absl::FromChrono(deadline);
 }
 
 absl::Status Parse(const grpc::ByteBuffer& bytes, v1::ReasonRequest* message) {
@@ -117,7 +106,7 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* ReasonerService::Reason(grpc::Callba
   v1::ReasonRequest message;
   absl::StatusOr<ReasonRequest> request = caller.ok() ? Read(*bytes, **pool, *caller, &message) : caller.status();
   if (request.ok()) {
-    call->Start(*pool, *std::move(request), {.deadline = Deadline(*context), .client = caller->client},
+    call->Start(*pool, *std::move(request), {.deadline = DeadlineOf(*context), .client = caller->client},
                 message.omit_drafts());
   } else {
     call->Refuse(request.status());
@@ -130,7 +119,7 @@ grpc::ServerUnaryReactor* ReasonerService::GetInfo(grpc::CallbackServerContext* 
                                                    v1::GetInfoResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const absl::StatusOr<EnginePool*> pool = Pool();
-  const absl::Status status = pool.ok() ? authenticator_->Check(*context).status() : pool.status();
+  const absl::Status status = pool.ok() ? authenticator_->CheckKnown(*context) : pool.status();
   if (status.ok()) {
     *response = DescribePool(**pool);
     response->set_version(options_.version);

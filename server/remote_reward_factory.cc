@@ -20,6 +20,7 @@ RewardModelFactory RemoteRewardFactory(const RemoteRewardOptions& options,
   remote.client.channel.tls_server_name = options.tls_server_name;
   remote.client.channel.max_attempts = options.max_attempts;
   remote.client.token_file = options.token_file;
+  remote.client.connect_timeout = options.connect_timeout;
   remote.client.call_timeout = options.call_timeout;
   remote.client.on_rpc = std::move(on_rpc);
   return [remote](Batcher* batcher, const std::string& device) -> absl::StatusOr<std::unique_ptr<RewardModel>> {

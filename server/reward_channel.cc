@@ -1,23 +1,17 @@
 #include "server/reward_channel.h"
 
-#include <arpa/inet.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
-#include <vector>
+#include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/string_view.h"
-#include "absl/strings/strip.h"
 #include "engine/base/status_macros.h"
 #include "nabla/v1/reward.pb.h"
 #include "server/file.h"
+#include "server/reward_address.h"
 
 namespace nabla {
 namespace {
@@ -26,18 +20,6 @@ constexpr char kService[] = "nabla.v1.RewardModel";
 
 // How long one attempt to connect may take; what gRPC calls the least back-off.
 constexpr absl::Duration kConnectionAttempt = absl::Seconds(5);
-
-enum class HostKind { kIpv4, kIpv6, kName };
-
-HostKind KindOf(const std::string& host) {
-  in6_addr ignored;
-  if (inet_pton(AF_INET, host.c_str(), &ignored) == 1) return HostKind::kIpv4;
-  return inet_pton(AF_INET6, host.c_str(), &ignored) == 1 ? HostKind::kIpv6 : HostKind::kName;
-}
-
-absl::Status Wrong(absl::string_view address, absl::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat("--reward_address: ", what, ", got \"", address, "\""));
-}
 
 // Retries spend from a budget of 10 that every success refills by a tenth: with the service gone, calls soon fail at
 // once.
@@ -87,37 +69,8 @@ int Milliseconds(absl::Duration duration) { return static_cast<int>(absl::ToInt6
 
 }  // namespace
 
-absl::StatusOr<std::string> RewardTarget(const std::string& address) {
-  const std::vector<std::string> replicas = absl::StrSplit(address, ',');
-  std::vector<HostKind> kinds;
-  for (const std::string& replica : replicas) {
-    const size_t colon = replica.rfind(':');
-    int port = 0;
-    if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(replica.substr(colon + 1), &port) || port < 1 ||
-        port > 65535) {
-      return Wrong(address, "must be host:port, or a list of them with commas between");
-    }
-    absl::string_view host = absl::string_view(replica).substr(0, colon);
-    if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");
-    kinds.push_back(KindOf(std::string(host)));
-    if (kinds.back() == HostKind::kName && replicas.size() > 1) {
-      return Wrong(address, "a list takes IP addresses; for names, give the one name that stands for all replicas");
-    }
-    if (kinds.back() != kinds.front()) return Wrong(address, "a list takes IPv4 or IPv6 addresses, not both");
-  }
-  switch (kinds.front()) {
-    case HostKind::kIpv4:
-      return absl::StrCat("ipv4:", address);
-    case HostKind::kIpv6:
-      return absl::StrCat("ipv6:", address);
-    case HostKind::kName:
-      break;
-  }
-  return absl::StrCat("dns:///", address);
-}
-
 absl::StatusOr<std::shared_ptr<grpc::Channel>> CreateRewardChannel(const RewardChannelOptions& options) {
-  NABLA_ASSIGN_OR_RETURN(const std::string target, RewardTarget(options.address));
+  NABLA_ASSIGN_OR_RETURN(const RewardAddress address, ParseRewardAddress(options.address));
   if (options.max_attempts < 1 || options.max_attempts > 5) {
     return absl::InvalidArgumentError(
         absl::StrCat("remote_reward.max_attempts: must be 1 … 5, got ", options.max_attempts));
@@ -139,7 +92,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> CreateRewardChannel(const RewardC
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
   if (!options.tls_server_name.empty()) arguments.SetSslTargetNameOverride(options.tls_server_name);
-  return grpc::CreateCustomChannel(target, credentials, arguments);
+  return grpc::CreateCustomChannel(address.target, credentials, arguments);
 }
 
 }  // namespace nabla

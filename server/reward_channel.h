@@ -18,9 +18,7 @@
 namespace nabla {
 
 struct RewardChannelOptions {
-  // "host:port", where the name may stand for several replicas (each address that DNS gives is one), or several IP
-  // addresses "10.0.0.1:50052,10.0.0.2:50052".
-  std::string address;
+  std::string address;               // as ParseRewardAddress takes it
   std::string tls_ca_file;           // PEM: whom to trust; empty: in the clear
   std::string tls_certificate_file;  // PEM: what to show where the service asks for it
   std::string tls_key_file;          // PEM: its private key
@@ -36,9 +34,6 @@ struct RewardChannelOptions {
 
 // INVALID_ARGUMENT "--reward_address: what is wrong", "remote_reward.tls_key_file: …".
 absl::StatusOr<std::shared_ptr<grpc::Channel>> CreateRewardChannel(const RewardChannelOptions& options);
-
-// What gRPC takes as target: "ipv4:10.0.0.1:50052,10.0.0.2:50052", "dns:///reward:50052". INVALID_ARGUMENT as above.
-absl::StatusOr<std::string> RewardTarget(const std::string& address);
 
 }  // namespace nabla
 

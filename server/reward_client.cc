@@ -115,11 +115,8 @@ absl::Status RewardClient::Call(const std::function<void(grpc::ClientContext*, D
   if (stop != nullptr) NABLA_RETURN_IF_ERROR(stop->Check());
   grpc::ClientContext context;
   NABLA_RETURN_IF_ERROR(Authorize(&context));
-  if (!breaker_.TryBegin()) {
-    const absl::Status open = BreakerOpen();
-    Count(open);
-    return open;
-  }
+  const std::optional<CircuitBreaker::Permit> permit = breaker_.TryBegin();
+  if (!permit.has_value()) return BreakerOpen();
   absl::Time deadline = absl::Now() + options_.call_timeout;
   if (stop != nullptr) deadline = std::min(deadline, stop->deadline());
   context.set_deadline(absl::ToChronoTime(deadline));
@@ -137,9 +134,9 @@ absl::Status RewardClient::Call(const std::function<void(grpc::ClientContext*, D
 
   // A deadline of the request's own that gRPC saw first is no fault of the service.
   if (stopped.ok() && stop != nullptr && IsFailure(status)) stopped = stop->Check();
-  breaker_.End(!IsFailure(status) ? CircuitBreaker::Outcome::kAnswered
-               : stopped.ok()     ? CircuitBreaker::Outcome::kFailed
-                                  : CircuitBreaker::Outcome::kUnknown);
+  breaker_.End(*permit, !IsFailure(status) ? CircuitBreaker::Outcome::kAnswered
+                        : stopped.ok()     ? CircuitBreaker::Outcome::kFailed
+                                           : CircuitBreaker::Outcome::kUnknown);
   const absl::Status result =
       IsFailure(status) && !stopped.ok()
           ? stopped

@@ -28,12 +28,14 @@ namespace nabla {
 
 struct RewardClientOptions {
   RewardChannelOptions channel;
-  std::string token_file;                              // holds the bearer token to show; read for every call
-  absl::Duration connect_timeout = absl::Seconds(10);  // for the first answer, at start
+  std::string token_file;                               // holds the bearer token to show; read for every call
+  absl::Duration connect_timeout = absl::Seconds(120);  // for the first answer, at start
   absl::Duration embedding_timeout = absl::Minutes(10);
   absl::Duration call_timeout = absl::Seconds(30);  // of one call, its retries included
   CircuitBreaker::Options breaker;
-  std::function<void(absl::StatusCode)> on_rpc;  // after every call; thread-safe, must not block
+  // After every call that was made, not those that the breaker kept back, with the code that its caller sees, retries
+  // behind it; thread-safe, must not block.
+  std::function<void(absl::StatusCode)> on_rpc;
 };
 
 class RewardClient {
@@ -41,7 +43,7 @@ class RewardClient {
   // INVALID_ARGUMENT naming the flag. Does not connect.
   static absl::StatusOr<std::unique_ptr<RewardClient>> Create(RewardClientOptions options);
 
-  // Waits for the service to come up, for connect_timeout at most.
+  // Waits for the service to come up, connecting anew as often as it takes, for connect_timeout at most.
   absl::Status GetInfo(const v1::GetRewardInfoRequest& request, v1::GetRewardInfoResponse* response);
 
   // `stop` may be null.

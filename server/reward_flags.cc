@@ -29,7 +29,7 @@ ABSL_FLAG(std::string, verdict_yes, "Yes", "The word of a verdict that speaks fo
 ABSL_FLAG(std::string, verdict_no, "No", "The word of a verdict that speaks against the answer.");
 ABSL_FLAG(int64_t, kv_cache_bytes, int64_t{1} << 30, "Memory for keys and values.");
 ABSL_FLAG(int, threads, 0, "Threads of the model's products on a CPU; 0: all cores.");
-ABSL_FLAG(int, max_batch_tokens, 256, "Rows of one forward pass, of all calls that share it.");
+ABSL_FLAG(int, max_batch_tokens, 128, "Rows of one forward pass, of all calls that share it.");
 ABSL_FLAG(int, max_concurrent_calls, 64, "Calls that run at once; each has a thread.");
 ABSL_FLAG(int, max_waiting_calls, 256, "Calls that may wait for a thread; more get RESOURCE_EXHAUSTED.");
 ABSL_FLAG(int, max_idle_contexts, 64, "Conversations kept open between calls.");
@@ -44,7 +44,8 @@ ABSL_FLAG(std::string, tls_client_ca, "",
 ABSL_FLAG(std::string, auth_tokens, "",
           "File of bearer tokens and their limits, an AuthTokens in text format; read again when it changes.");
 ABSL_FLAG(absl::Duration, max_connection_age, absl::Minutes(5),
-          "Clients connect anew after this, and so find replicas that have joined.");
+          "Clients connect anew after this, and so find replicas that have joined; up to 2147483s, or inf for no "
+          "limit.");
 ABSL_FLAG(int, metrics_port, 9465,
           "Port of the Prometheus metrics, under /metrics; 0 picks a free one, -1 turns them off.");
 ABSL_FLAG(std::string, log_format, "logfmt", "Format of the log on stderr: logfmt or json.");
@@ -118,6 +119,9 @@ absl::Status ReadEngineFlags(RewardEngineOptions* options) {
   }
   NABLA_RETURN_IF_ERROR(CheckRange("kv_cache_bytes", options->kv_cache_bytes, 1 << 20, int64_t{1} << 44));
   NABLA_RETURN_IF_ERROR(CheckRange("threads", options->threads, 0, 1024));
+  if (cuda && IsChanged("threads")) {
+    return absl::InvalidArgumentError(absl::StrCat("--threads: has no effect with --device=", options->device));
+  }
   return CheckRange("max_batch_tokens", options->max_batch_tokens, 1, 65536);
 }
 
@@ -150,9 +154,11 @@ absl::Status ReadServerFlags(RewardServerOptions* options) {
   NABLA_RETURN_IF_ERROR(CheckRange("max_concurrent_calls", options->calls.threads, 1, 4096));
   NABLA_RETURN_IF_ERROR(CheckRange("max_waiting_calls", options->calls.max_waiting, 0, kMaxCount));
   NABLA_RETURN_IF_ERROR(CheckRange("max_idle_contexts", options->contexts.max_idle, 0, kMaxCount));
-  if (listener.max_connection_age < absl::Seconds(1)) {
-    return absl::InvalidArgumentError(absl::StrCat("--max_connection_age: must be at least 1s, got ",
-                                                   absl::FormatDuration(listener.max_connection_age)));
+  const absl::Duration age = listener.max_connection_age;
+  if (age < absl::Seconds(1) || (age > kMaxConnectionAge && age != absl::InfiniteDuration())) {
+    return absl::InvalidArgumentError(absl::StrCat("--max_connection_age: must be 1s to ",
+                                                   absl::ToInt64Seconds(kMaxConnectionAge), "s, or inf, got ",
+                                                   absl::FormatDuration(age)));
   }
   if (options->drain_timeout < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(

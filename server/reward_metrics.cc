@@ -1,5 +1,7 @@
 #include "server/reward_metrics.h"
 
+#include <prometheus/gauge.h>
+
 namespace nabla {
 namespace {
 
@@ -7,6 +9,13 @@ using Buckets = prometheus::Histogram::BucketBoundaries;
 
 const Buckets kSeconds = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60};
 const Buckets kBatchTokens = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
+
+prometheus::MetricFamily Gauge(const char* name, const char* help, int value) {
+  prometheus::MetricFamily family{name, help, prometheus::MetricType::Gauge, {}};
+  family.metric.emplace_back();
+  family.metric.back().gauge.value = value;
+  return family;
+}
 
 }  // namespace
 
@@ -31,16 +40,6 @@ RewardMetrics::RewardMetrics(const std::string& version) {
                        .Help("Tokens of one forward pass, of all calls that share it.")
                        .Register(registry)
                        .Add({}, kBatchTokens);
-  running_ = &prometheus::BuildGauge()
-                  .Name("nabla_reward_calls_running")
-                  .Help("Calls that a thread is working on.")
-                  .Register(registry)
-                  .Add({});
-  waiting_ = &prometheus::BuildGauge()
-                  .Name("nabla_reward_calls_waiting")
-                  .Help("Calls that wait for a thread.")
-                  .Register(registry)
-                  .Add({});
   prometheus::BuildGauge()
       .Name("nabla_build_info")
       .Help("Always 1; the version is the label.")
@@ -61,9 +60,9 @@ void RewardMetrics::CountWork(const ModelWork& work) {
 
 void RewardMetrics::CountPass(int64_t rows) { batch_tokens_->Observe(static_cast<double>(rows)); }
 
-void RewardMetrics::SetCalls(int running, int waiting) {
-  running_->Set(running);
-  waiting_->Set(waiting);
+std::vector<prometheus::MetricFamily> CallGauges::Collect() const {
+  return {Gauge("nabla_reward_calls_running", "Calls that a thread is working on.", calls_->running()),
+          Gauge("nabla_reward_calls_waiting", "Calls that wait for a thread.", calls_->waiting())};
 }
 
 }  // namespace nabla

@@ -8,19 +8,22 @@
 #ifndef NABLA_SERVER_REWARD_METRICS_H_
 #define NABLA_SERVER_REWARD_METRICS_H_
 
+#include <prometheus/collectable.h>
 #include <prometheus/counter.h>
 #include <prometheus/family.h>
-#include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
+#include <prometheus/metric_family.h>
 #include <prometheus/registry.h>
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/base/event.h"
+#include "server/call_queue.h"
 
 namespace nabla {
 
@@ -33,7 +36,6 @@ class RewardMetrics {
   void CountWork(const ModelWork& work);
   // One pass of the model over `rows` tokens, of however many calls.
   void CountPass(int64_t rows);
-  void SetCalls(int running, int waiting);
 
   std::shared_ptr<prometheus::Registry> registry() const { return registry_; }
 
@@ -44,8 +46,16 @@ class RewardMetrics {
   prometheus::Counter* forward_tokens_;
   prometheus::Counter* backward_tokens_;
   prometheus::Histogram* batch_tokens_;
-  prometheus::Gauge* running_;
-  prometheus::Gauge* waiting_;
+};
+
+// Gauges read from the queue of calls when Prometheus asks. `calls` must outlive it.
+class CallGauges : public prometheus::Collectable {
+ public:
+  explicit CallGauges(const CallQueue* calls) : calls_(calls) {}
+  std::vector<prometheus::MetricFamily> Collect() const override;
+
+ private:
+  const CallQueue* const calls_;
 };
 
 }  // namespace nabla

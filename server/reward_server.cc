@@ -28,6 +28,7 @@ absl::Status RewardServer::Open() {
   NABLA_RETURN_IF_ERROR(ExposeMetrics());
   NABLA_ASSIGN_OR_RETURN(listener_, Listener::Create(options_.listener, {service_.get()}));
   listener_->SetServing(v1::RewardModel::service_full_name(), false);
+  WarnIfOpenToEverybody(options_.listener, authenticator_->required());
   watchdog_ = std::make_unique<PeriodicTask>(options_.watchdog_period, [this] {
     authenticator_->ReloadIfChanged();
     LookAtModel();
@@ -44,6 +45,8 @@ absl::Status RewardServer::ExposeMetrics() {
     return CannotListen(address, "--metrics_port");
   }
   exposer_->RegisterCollectable(metrics_.registry());
+  gauges_ = std::make_shared<CallGauges>(&service_->calls());
+  exposer_->RegisterCollectable(gauges_);
   metrics_port_ = exposer_->GetListeningPorts().front();
   return absl::OkStatus();
 }

@@ -74,6 +74,7 @@ class RewardServer {
   RewardMetrics metrics_;
   std::unique_ptr<Authenticator> authenticator_;
   std::unique_ptr<RewardService> service_;
+  std::shared_ptr<CallGauges> gauges_;
   std::unique_ptr<Listener> listener_;
   std::unique_ptr<prometheus::Exposer> exposer_;
   int metrics_port_ = -1;

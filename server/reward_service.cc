@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/base/fingerprint.h"
 #include "engine/base/status_macros.h"
+#include "server/call_context.h"
 #include "server/conversion.h"
 #include "server/reward_conversion.h"
 #include "server/status.h"
@@ -18,11 +18,6 @@ namespace {
 
 constexpr int kMaxResponses = 256;
 constexpr uint32_t kMaxTokens = 1 << 20;
-
-absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
-  const std::chrono::system_clock::time_point deadline = context.deadline();
-  return deadline == std::chrono::system_clock::time_point::max() ? absl::InfiniteFuture() : absl::FromChrono(deadline);
-}
 
 }  // namespace
 
@@ -70,13 +65,18 @@ class RewardService::Call final : public grpc::ServerUnaryReactor {
 // Writes the embedding chunk by chunk, as fast as the client reads. Deletes itself.
 class RewardService::EmbeddingCall final : public grpc::ServerWriteReactor<v1::EmbeddingChunk> {
  public:
-  EmbeddingCall(RewardService* service, const EmbeddingTable& table) : service_(service), rest_(table.bytes) {
-    chunk_.set_dtype(table.dtype);
-  }
+  explicit EmbeddingCall(RewardService* service) : service_(service) {}
 
-  void Start(const absl::Status& status) {
-    if (status.ok()) return WriteNext();
-    End(status);
+  // Keeps the caller's place until the call has ended.
+  void Start(Caller caller, const EmbeddingTable& table) {
+    caller_ = std::move(caller);
+    rest_ = table.bytes;
+    chunk_.set_dtype(table.dtype);
+    WriteNext();
+  }
+  void End(const absl::Status& status) {
+    code_ = status.code();
+    Finish(ToGrpcStatus(status));
   }
 
  private:
@@ -92,10 +92,6 @@ class RewardService::EmbeddingCall final : public grpc::ServerWriteReactor<v1::E
     if (rest_.empty()) return End(absl::OkStatus());
     WriteNext();
   }
-  void End(const absl::Status& status) {
-    code_ = status.code();
-    Finish(ToGrpcStatus(status));
-  }
   void OnDone() override {
     service_->OnCallEnded("FetchEmbedding", code_, arrived_);
     delete this;
@@ -103,6 +99,7 @@ class RewardService::EmbeddingCall final : public grpc::ServerWriteReactor<v1::E
 
   RewardService* const service_;
   const absl::Time arrived_ = absl::Now();
+  Caller caller_;
   absl::string_view rest_;
   v1::EmbeddingChunk chunk_;
   absl::StatusCode code_ = absl::StatusCode::kUnknown;
@@ -126,7 +123,8 @@ grpc::ServerUnaryReactor* RewardService::GetInfo(grpc::CallbackServerContext* co
                                                  const v1::GetRewardInfoRequest* request,
                                                  v1::GetRewardInfoResponse* response) {
   auto* const call = new Call(this, "GetInfo", DeadlineOf(*context));
-  const absl::Status admitted = call->Take(Admit(*context));
+  absl::Status admitted = CountIn();
+  if (admitted.ok() && options_.authenticator != nullptr) admitted = options_.authenticator->CheckKnown(*context);
   if (admitted.ok()) {
     *response->mutable_model() = ToProto(model_->info());
     *response->mutable_fingerprints() = fingerprints_;
@@ -157,10 +155,14 @@ grpc::ServerUnaryReactor* RewardService::ScoreGradient(grpc::CallbackServerConte
 
 grpc::ServerWriteReactor<v1::EmbeddingChunk>* RewardService::FetchEmbedding(grpc::CallbackServerContext* context,
                                                                             const v1::FetchEmbeddingRequest* request) {
-  auto* const call = new EmbeddingCall(this, embedding_);
-  absl::Status status = Admit(*context).status();
-  if (status.ok()) status = CheckFingerprints(request->fingerprints());
-  call->Start(status);
+  auto* const call = new EmbeddingCall(this);
+  absl::StatusOr<Caller> caller = Admit(*context);
+  const absl::Status status = caller.ok() ? CheckFingerprints(request->fingerprints()) : caller.status();
+  if (status.ok()) {
+    call->Start(*std::move(caller), embedding_);
+  } else {
+    call->End(status);
+  }
   return call;
 }
 
@@ -170,7 +172,6 @@ grpc::ServerUnaryReactor* RewardService::Queue(const char* method, grpc::Callbac
   absl::Status status = call->Take(Admit(*context));
   if (status.ok()) {
     status = queue_.Submit([this, call, answer = std::move(answer)] {
-      metrics_->SetCalls(queue_.running(), queue_.waiting());
       const absl::Status unwanted = call->Check();
       call->End(unwanted.ok() ? answer(*call) : unwanted);
     });
@@ -179,13 +180,16 @@ grpc::ServerUnaryReactor* RewardService::Queue(const char* method, grpc::Callbac
   return call;
 }
 
+absl::Status RewardService::CountIn() {
+  const std::lock_guard<std::mutex> lock(mu_);
+  ++open_calls_;
+  if (draining_) return absl::UnavailableError("the reward service is shutting down; retry on another replica");
+  if (!serving_) return absl::UnavailableError("the reward service is loading its model; retry later");
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Caller> RewardService::Admit(const grpc::CallbackServerContext& context) {
-  {
-    const std::lock_guard<std::mutex> lock(mu_);
-    ++open_calls_;
-    if (draining_) return absl::UnavailableError("the reward service is shutting down; retry on another replica");
-    if (!serving_) return absl::UnavailableError("the reward service is loading its model; retry later");
-  }
+  NABLA_RETURN_IF_ERROR(CountIn());
   if (options_.authenticator == nullptr) return Caller();
   return options_.authenticator->Check(context);
 }
@@ -205,7 +209,6 @@ bool RewardService::AwaitIdle(absl::Time deadline) {
 
 void RewardService::OnCallEnded(const char* method, absl::StatusCode code, absl::Time arrived) {
   metrics_->CountCall(method, code, absl::Now() - arrived);
-  metrics_->SetCalls(queue_.running(), queue_.waiting());
   const std::lock_guard<std::mutex> lock(mu_);  // notified under it: whoever waits may destroy this behind it
   --open_calls_;
   call_ended_.notify_all();
@@ -264,6 +267,13 @@ absl::Status RewardService::CheckGradientRequest(const v1::ScoreGradientRequest&
   }
   if (request.log_probs_end() > request.log_probs_begin() && model_->kind() != RewardKind::kLikelihood) {
     return absl::InvalidArgumentError("log_probs_end: only a likelihood has log-probabilities; leave it 0");
+  }
+  const size_t asked = request.log_probs_end() - request.log_probs_begin();
+  const size_t row_bytes = static_cast<size_t>(model_->vocabulary_size()) * sizeof(float);
+  if (asked > 1 && asked * row_bytes > options_.max_log_prob_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("log_probs_end: more than one row must stay within ",
+                                                   options_.max_log_prob_bytes, " bytes, got ", asked, " rows of ",
+                                                   row_bytes, "; ask for fewer a call"));
   }
   if (!v1::ScoreGradientRequest::NumberType_IsValid(request.gradient_type())) {
     return absl::InvalidArgumentError(

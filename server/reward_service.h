@@ -48,6 +48,7 @@ struct RewardServiceOptions {
   CallQueue::Options calls;
   RewardContextCache::Options contexts;
   size_t embedding_chunk_bytes = 1 << 20;  // of one message of FetchEmbedding
+  size_t max_log_prob_bytes = 4 << 20;     // of one ScoreGradient; a single row may be larger
 };
 
 class RewardService final : public v1::RewardModel::CallbackService {
@@ -68,6 +69,8 @@ class RewardService final : public v1::RewardModel::CallbackService {
 
   void StartDraining();
 
+  const CallQueue& calls() const { return queue_; }
+
   // Blocks until no call is open, at most until `deadline`; false: some still are.
   bool AwaitIdle(absl::Time deadline);
 
@@ -76,8 +79,9 @@ class RewardService final : public v1::RewardModel::CallbackService {
   class EmbeddingCall;
   using Lease = RewardContextCache::Lease;
 
-  // Counts a call in; an error is what the call has to answer: UNAVAILABLE while loading or draining, or what its token
-  // says.
+  // Counts a call in; an error is what the call has to answer: UNAVAILABLE while loading or draining.
+  absl::Status CountIn();
+  // The same, then what its token says. What Serve sets may be read once this or CountIn has returned OK.
   absl::StatusOr<Caller> Admit(const grpc::CallbackServerContext& context);
   void OnCallEnded(const char* method, absl::StatusCode code, absl::Time arrived);
   // Runs `answer` on a thread of the queue and finishes the call with what it returns.

@@ -50,7 +50,7 @@ absl::Status Server::Open() {
   NABLA_RETURN_IF_ERROR(ExposeMetrics());
   NABLA_ASSIGN_OR_RETURN(listener_, Listener::Create(options_.listener, {service_.get()}));
   listener_->SetServing(v1::Reasoner::service_full_name(), false);
-  WarnIfOpenToEverybody();
+  WarnIfOpenToEverybody(options_.listener, authenticator_->required());
   watchdog_ = std::make_unique<PeriodicTask>(options_.watchdog_period, [this] {
     authenticator_->ReloadIfChanged();
     LookAtEngines();
@@ -70,21 +70,6 @@ absl::Status Server::ExposeMetrics() {
   exposer_->RegisterCollectable(metrics_.registry());
   metrics_port_ = exposer_->GetListeningPorts().front();
   return absl::OkStatus();
-}
-
-void Server::WarnIfOpenToEverybody() const {
-  const ListenerOptions& listener = options_.listener;
-  if (IsLoopback(listener.host)) return;
-  const bool encrypted = !listener.tls.certificate_file.empty();
-  const bool closed = authenticator_->required() || !listener.tls.client_ca_file.empty();
-  if (encrypted && closed) return;
-  listener.log(LogEvent(LogLevel::kWarning, "open_listener")
-                   .Add("host", listener.host)
-                   .Add("message", closed ? "tokens and answers go in the clear; set --tls_certificate and --tls_key"
-                                   : encrypted
-                                       ? "whoever reaches this port may use it; set --auth_tokens or --tls_client_ca"
-                                       : "whoever reaches this port may use it, in the clear; set --tls_certificate, "
-                                         "--tls_key and --auth_tokens"));
 }
 
 void Server::Serve(std::unique_ptr<EnginePool> pool) {

@@ -69,7 +69,6 @@ class Server {
 
   absl::Status Open();
   absl::Status ExposeMetrics();
-  void WarnIfOpenToEverybody() const;
   void LookAtEngines();
   void Stop(absl::Duration timeout);
 

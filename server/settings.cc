@@ -9,6 +9,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/status_macros.h"
@@ -196,7 +197,7 @@ void Settings::ReadSeconds(const std::string& name, double least, double most, a
   if (!Has(name, field)) return;
   const double value = field.number();
   if (!(value >= least && value <= most)) {
-    return Fail(name, absl::StrCat("must be ", least, " to ", most, " seconds, got ", value));
+    return Fail(name, absl::StrFormat("must be %.15g to %.15g seconds, got %.15g", least, most, value));
   }
   *target = absl::Seconds(value);
 }
@@ -214,7 +215,11 @@ void Settings::Read(const std::string& name, std::vector<std::string>* target) {
 }
 
 void Settings::Fail(const std::string& name, absl::string_view what) {
-  if (status_.ok()) status_ = Locate(absl::InvalidArgumentError(absl::StrCat(Written(name), ": ", what)));
+  Fail(absl::InvalidArgumentError(absl::StrCat(Written(name), ": ", what)));
+}
+
+void Settings::Fail(const absl::Status& status) {
+  if (status_.ok()) status_ = Locate(status);
 }
 
 void Settings::FailIfGiven(const std::vector<std::string>& names, absl::string_view what) {

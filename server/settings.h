@@ -51,6 +51,7 @@ class Settings {
 
   // Rules between settings: `what` is wrong with one of them.
   void Fail(const std::string& name, absl::string_view what);
+  void Fail(const absl::Status& status);  // of a message that begins with the setting's name; OK: nothing is wrong
   void FailIfGiven(const std::vector<std::string>& names, absl::string_view what);
 
   const absl::Status& status() const { return status_; }

@@ -8,17 +8,19 @@
 namespace nabla {
 namespace {
 
-int signal_pipe[2];
+// What the waiter is woken by, as bytes in a pipe: all that a signal handler may do is write.
+constexpr char kSignal = 's';
+constexpr char kWake = 'w';
 
-void OnSignal(int /*signal*/) {
-  const char byte = 0;
-  static_cast<void>(!write(signal_pipe[1], &byte, 1));
-}
+int event_pipe[2];
+
+void Post(char event) { static_cast<void>(!write(event_pipe[1], &event, 1)); }
+void OnSignal(int /*signal*/) { Post(kSignal); }
 
 }  // namespace
 
 absl::Status CatchShutdownSignals() {
-  if (pipe(signal_pipe) != 0) return absl::ErrnoToStatus(errno, "cannot make a pipe for signals");
+  if (pipe(event_pipe) != 0) return absl::ErrnoToStatus(errno, "cannot make a pipe for signals");
   struct sigaction action = {};
   action.sa_handler = OnSignal;
   action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
@@ -27,10 +29,13 @@ absl::Status CatchShutdownSignals() {
   return absl::OkStatus();
 }
 
-void AwaitShutdownSignal() {
-  char byte = 0;
-  while (read(signal_pipe[0], &byte, 1) < 0 && errno == EINTR) {
+bool AwaitShutdownSignal() {
+  char event = kSignal;
+  while (read(event_pipe[0], &event, 1) < 0 && errno == EINTR) {
   }
+  return event == kSignal;
 }
+
+void WakeShutdownWaiter() { Post(kWake); }
 
 }  // namespace nabla

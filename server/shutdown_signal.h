@@ -4,7 +4,7 @@
 //   AwaitShutdownSignal();   // blocks
 //   server->Drain();
 //
-// Once a process, from its main thread.
+// Once a process; the main thread waits, any thread may wake it.
 #ifndef NABLA_SERVER_SHUTDOWN_SIGNAL_H_
 #define NABLA_SERVER_SHUTDOWN_SIGNAL_H_
 
@@ -13,7 +13,11 @@
 namespace nabla {
 
 absl::Status CatchShutdownSignals();
-void AwaitShutdownSignal();
+
+// Blocks until a signal comes, true, or somebody wakes it, false; whichever was first. Each ends one wait.
+bool AwaitShutdownSignal();
+
+void WakeShutdownWaiter();
 
 }  // namespace nabla
 

@@ -24,7 +24,7 @@ namespace {
 constexpr uint32_t kMaxConcurrency = 65536;
 
 struct BenchFlags {
-  std::string server = kDefaultServer;
+  ChannelOptions server{.address = kDefaultServer};
   std::string data;
   std::string strategy;
   std::string concurrency = "1,4,16,64";
@@ -51,7 +51,7 @@ struct Plan {
 };
 
 void AddFlags(BenchFlags* values, FlagSet* flags) {
-  flags->Add("server", &values->server, absl::StrCat("HOST:PORT of the server (default ", kDefaultServer, ")."));
+  AddServerFlags(&values->server, flags);
   flags->Add("concurrency", &values->concurrency,
              absl::StrCat("Closed loop: so many callers, one level a number (default ", values->concurrency, ")."));
   flags->Add("rate", &values->rate, "Open loop: so many requests a second at random times, one level a number.");

@@ -19,7 +19,7 @@ constexpr char kChatHelp[] =
     "/reset forgets what was said, /help shows this; Ctrl-C stops the answer, Ctrl-D ends the conversation.\n";
 
 struct ChatFlags {
-  std::string server = kDefaultServer;
+  ChannelOptions server{.address = kDefaultServer};
   std::string strategy;
   absl::Duration timeout = absl::InfiniteDuration();
   RequestFlags request;
@@ -116,7 +116,7 @@ int Converse(Chat* chat, Console* console) {
 int RunChat(const std::vector<std::string>& arguments, Console* console) {
   ChatFlags values;
   FlagSet flags("nabla chat", "asks in turns; every question goes with what was said before.", "");
-  flags.Add("server", &values.server, absl::StrCat("HOST:PORT of the server (default ", kDefaultServer, ")."));
+  AddServerFlags(&values.server, &flags);
   flags.Add("strategy", &values.strategy, kStrategyHelp);
   flags.Add("timeout", &values.timeout, "Give up on an answer after this long (default: never).");
   values.request.AddTo(&flags);

@@ -1,5 +1,5 @@
-// What the subcommands of `nabla` share: streams and cancellation handed in by main, the server flag, errors as one
-// sentence.
+// What the subcommands of `nabla` share: streams and cancellation handed in by main, the flags that name the server,
+// errors as one sentence.
 //
 //   int main(…) { return RunCommand(arguments, &console); }
 //
@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "client/channel.h"
+#include "client/cli/flag_set.h"
 #include "client/cli/terminal_view.h"
 #include "client/reasoner_client.h"
 
@@ -54,9 +56,12 @@ int RunHealth(const std::vector<std::string>& arguments, Console* console);
 int RunEval(const std::vector<std::string>& arguments, Console* console);
 int RunBench(const std::vector<std::string>& arguments, Console* console);
 
+// --server, the flags of TLS and --token_file.
+void AddServerFlags(ChannelOptions* server, FlagSet* flags);
+
 // Print the error as "nabla: …" with the fix and return the exit code.
 int UsageError(const absl::Status& status, Console* console);
-int CallError(const absl::Status& status, const std::string& server, Console* console);
+int CallError(const absl::Status& status, const ChannelOptions& server, Console* console);
 
 }  // namespace nabla
 

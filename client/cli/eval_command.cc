@@ -16,7 +16,7 @@ namespace nabla {
 namespace {
 
 struct EvalFlags {
-  std::string server = kDefaultServer;
+  ChannelOptions server{.address = kDefaultServer};
   std::string data;
   std::string strategies = "greedy,sample,nabla";
   uint32_t concurrency = 2;
@@ -27,7 +27,7 @@ struct EvalFlags {
 };
 
 void AddFlags(EvalFlags* values, FlagSet* flags) {
-  flags->Add("server", &values->server, absl::StrCat("HOST:PORT of the server (default ", kDefaultServer, ")."));
+  AddServerFlags(&values->server, flags);
   flags->Add("data", &values->data, "JSON lines of {\"question\": …, \"answer\": …}. Required.");
   flags->Add("strategies", &values->strategies, absl::StrCat("Comma-separated (default ", values->strategies, ")."));
   flags->Add("concurrency", &values->concurrency, "Questions asked at once (default 2).");

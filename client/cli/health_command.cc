@@ -8,11 +8,11 @@
 namespace nabla {
 
 int RunHealth(const std::vector<std::string>& arguments, Console* console) {
-  std::string server = kDefaultServer;
+  ChannelOptions server{.address = kDefaultServer};
   std::string service = "nabla.v1.Reasoner";
   absl::Duration timeout = absl::Seconds(5);
   FlagSet flags("nabla health", "says whether a server takes requests, by its words and the exit code.", "");
-  flags.Add("server", &server, absl::StrCat("HOST:PORT of the server (default ", kDefaultServer, ")."));
+  AddServerFlags(&server, &flags);
   flags.Add("service", &service,
             absl::StrCat("gRPC service to ask about; empty: the process as a whole (default ", service, ")."));
   flags.Add("timeout", &timeout, "Give up after this long (default 5s).");
@@ -26,9 +26,10 @@ int RunHealth(const std::vector<std::string>& arguments, Console* console) {
     return UsageError(absl::InvalidArgumentError(absl::StrCat("unexpected argument \"", positional->front(), "\"")),
                       console);
   }
-  if (server.empty()) return UsageError(absl::InvalidArgumentError("--server: must not be empty"), console);
+  if (server.address.empty()) return UsageError(absl::InvalidArgumentError("--server: must not be empty"), console);
   const absl::StatusOr<bool> serving =
       IsServing(server, service, {.deadline = absl::Now() + timeout, .cancel = console->cancel});
+  if (absl::IsInvalidArgument(serving.status())) return UsageError(serving.status(), console);  // a flag's file
   if (!serving.ok()) return CallError(serving.status(), server, console);
   *console->out << (*serving ? "SERVING" : "NOT_SERVING") << std::endl;
   return *serving ? kExitOk : kExitFailed;

@@ -51,11 +51,11 @@ absl::StatusOr<v1::GetInfoResponse> GetInfo(ReasonerClient* client, absl::Durati
 }  // namespace
 
 int RunInfo(const std::vector<std::string>& arguments, Console* console) {
-  std::string server = kDefaultServer;
+  ChannelOptions server{.address = kDefaultServer};
   absl::Duration timeout = absl::Seconds(10);
   absl::Duration wait = absl::ZeroDuration();
   FlagSet flags("nabla info", "prints models, limits and load of a server.", "");
-  flags.Add("server", &server, absl::StrCat("HOST:PORT of the server (default ", kDefaultServer, ")."));
+  AddServerFlags(&server, &flags);
   flags.Add("timeout", &timeout, "Give up on an answer after this long (default 10s).");
   flags.Add("wait", &wait, "Ask again for this long until the server is up and ready, for example 30s (default 0s).");
   const absl::StatusOr<std::vector<std::string>> positional = flags.Parse(arguments);

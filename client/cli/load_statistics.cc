@@ -78,11 +78,6 @@ std::string Milliseconds(const Percentiles& seconds) {
   return absl::StrCat(format(seconds.p50), " / ", format(seconds.p90), " / ", format(seconds.p99));
 }
 
-nlohmann::ordered_json ToJson(const Percentiles& seconds) {
-  return {{"count", seconds.count}, {"mean", seconds.mean}, {"p50", seconds.p50},
-          {"p90", seconds.p90},     {"p99", seconds.p99},   {"max", seconds.max}};
-}
-
 }  // namespace
 
 Percentiles ComputePercentiles(std::vector<double> samples) {
@@ -100,6 +95,11 @@ Percentiles ComputePercentiles(std::vector<double> samples) {
   result.p99 = percentile(99);
   result.max = samples.back();
   return result;
+}
+
+nlohmann::ordered_json ToJson(const Percentiles& percentiles) {
+  return {{"count", percentiles.count}, {"mean", percentiles.mean}, {"p50", percentiles.p50},
+          {"p90", percentiles.p90},     {"p99", percentiles.p99},   {"max", percentiles.max}};
 }
 
 LoadReport Summarize(const std::string& load, const std::vector<RequestSample>& samples, const MeasuredWindow& window,

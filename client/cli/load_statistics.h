@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -63,6 +64,8 @@ struct Percentiles {
 
 // All zero if `samples` is empty.
 Percentiles ComputePercentiles(std::vector<double> samples);
+
+nlohmann::ordered_json ToJson(const Percentiles& percentiles);
 
 struct LoadReport {
   std::string load;  // "concurrency 16" or "rate 2.5/s"

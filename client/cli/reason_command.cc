@@ -19,7 +19,7 @@ namespace nabla {
 namespace {
 
 struct ReasonFlags {
-  std::string server = kDefaultServer;
+  ChannelOptions server{.address = kDefaultServer};
   std::string strategy;
   bool json = false;
   absl::Duration timeout = absl::InfiniteDuration();
@@ -27,7 +27,7 @@ struct ReasonFlags {
 };
 
 void AddFlags(ReasonFlags* values, FlagSet* flags) {
-  flags->Add("server", &values->server, absl::StrCat("HOST:PORT of the server (default ", kDefaultServer, ")."));
+  AddServerFlags(&values->server, flags);
   flags->Add("strategy", &values->strategy, kStrategyHelp);
   flags->Add("timeout", &values->timeout, "Give up after this long (default: never).");
   flags->Add("json", &values->json, "Print the events, one JSON object a line.");

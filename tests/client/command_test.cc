@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/server/server_fixture.h"
+#include "tests/server/test_certificates.h"
 
 namespace nabla {
 namespace {
@@ -207,6 +208,11 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"chat", "hello"}, "nabla: unexpected argument \"hello\"; ask it in the conversation\n"},
       {{"health", "x"}, "nabla: unexpected argument \"x\"\n"},
       {{"health", "--server="}, "nabla: --server: must not be empty\n"},
+      {{"health", "--tls_ca=/nowhere"}, "nabla: --tls_ca: cannot read /nowhere: No such file or directory\n"},
+      {{"info", "--server=10.0.0.1:1", "--token_file=token"},
+       "nabla: --token_file: a token is not sent in the clear to another machine, 10.0.0.1:1; turn on TLS with --tls "
+       "or "
+       "--tls_ca\n"},
       {{"bench", "x"}, "nabla: unexpected argument \"x\"\n"},
       {{"bench", "--rate=1", "--concurrency=1"},
        "nabla: --rate: has no effect with --concurrency; give one of the two\n"},
@@ -238,6 +244,8 @@ TEST_F(CommandTest, HelpIsThereForEveryCommand) {
   for (const char* command : {"reason", "chat", "info", "health", "eval", "bench"}) {
     EXPECT_EQ(Run({command, "--help"}), 0);
     EXPECT_THAT(out(), HasSubstr("--server=TEXT"));
+    EXPECT_THAT(out(), HasSubstr("--tls_ca=TEXT"));
+    EXPECT_THAT(out(), HasSubstr("--token_file=TEXT"));
   }
   EXPECT_EQ(Run({}), 2);
   EXPECT_THAT(error(), HasSubstr("nabla COMMAND"));
@@ -292,6 +300,46 @@ TEST_F(CommandTest, HealthIsInTheWordsAndTheExitCode) {
   EXPECT_EQ(Run({"health", server_flag_, "--service="}), 0);
   EXPECT_EQ(Run({"health", server_flag_, "--service=nabla.v1.Nobody"}), 1);
   EXPECT_EQ(error(), "nabla: the server has no service \"nabla.v1.Nobody\" (NOT_FOUND)\n");
+}
+
+TEST_F(CommandTest, EveryCommandSendsItsTokenByTls) {
+  const TestFolder folder;
+  const TestAuthority authority("Test authority");
+  const IssuedCertificate certificate = authority.Issue("server.test");
+  ServerOptions options;
+  options.listener.tls = {.certificate_file = folder.Write("server.crt", certificate.certificate),
+                          .key_file = folder.Write("server.key", certificate.key)};
+  options.auth_tokens_file = folder.Write(
+      "tokens", "tokens { name: 'alice' sha256: '2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b' }");
+  StartServer(options, std::make_unique<FakeEnginePool>(
+                           true, [](FakeRequest* request) { request->Finish(ReasonResult{.text = "14"}); }));
+  const std::string data = folder.Write("data.jsonl", "{\"question\": \"?\", \"answer\": 14}\n");
+  const std::vector<std::string> commands[] = {{"reason", "?"},
+                                               {"chat"},
+                                               {"info"},
+                                               {"health"},
+                                               {"eval", "--data", data},
+                                               {"bench", "--concurrency=1", "--requests=1", "--warmup=0s"}};
+  const std::vector<std::string> secure = {
+      absl::StrCat("--server=", address()), absl::StrCat("--tls_ca=", folder.Write("ca.crt", authority.certificate())),
+      "--tls_server_name=server.test", absl::StrCat("--token_file=", folder.Write("token", "secret"))};
+  in_is_terminal_ = false;
+  input_ = "?";
+  for (std::vector<std::string> arguments : commands) {
+    arguments.insert(arguments.end(), secure.begin(), secure.end());
+    EXPECT_EQ(Run(arguments), 0) << arguments[0] << ": " << error();
+  }
+  EXPECT_EQ(Run({"info", secure[0], secure[1], secure[2]}), 1);
+  EXPECT_EQ(error(),
+            "nabla: this server needs a token; send it as metadata \"authorization: Bearer TOKEN\" (UNAUTHENTICATED); "
+            "name the file of a token with --token_file\n");
+  EXPECT_EQ(Run({"info", secure[0], "--tls"}), 1);
+  EXPECT_EQ(error(), absl::StrCat("nabla: no server answers at ", address(),
+                                  " by TLS; check --server, and that --tls_ca, --tls_server_name and --tls_certificate "
+                                  "suit it\n"));
+  EXPECT_EQ(Run({"info", secure[0]}), 1);
+  EXPECT_EQ(error(), absl::StrCat("nabla: ", address(),
+                                  " has closed the connection; if the server uses TLS, give --tls or --tls_ca\n"));
 }
 
 TEST_F(CommandTest, ChatSendsWhatWasSaidBefore) {

@@ -1,4 +1,4 @@
-"""The faults of bench/faults.py in small: a killed reward service, a drained server, readers that stop reading."""
+"""The faults of bench/faults.py in small: a killed reward service, a drained server, readers that do not read."""
 
 import os
 import pathlib
@@ -30,7 +30,7 @@ class FaultsTest(unittest.TestCase):
     def test_what_was_admitted_before_sigterm_ends_well(self):
         self.expect(faults.drain_under_load)
 
-    def test_readers_that_stop_reading_hold_nobody_up(self):
+    def test_readers_that_do_not_read_hold_nobody_up(self):
         self.expect(faults.slow_readers)
 
 

@@ -131,7 +131,7 @@ TEST_F(AuthenticatorTest, ANewFileIsUsedAndKeepsWhatIsSpent) {
   EXPECT_TRUE(authenticator->CheckToken("Bearer other", kNow).ok());
   EXPECT_EQ(authenticator->CheckToken("Bearer secret", kNow).status().message(),
             "token \"alice\" has 1 requests open, which is its limit; retry when one has ended");
-  open->place.reset();
+  open->place.reset();  // of a caller let in before the reload
   EXPECT_EQ(authenticator->CheckToken("Bearer secret", kNow).status().message(),
             "token \"alice\" has used up its 1 requests a minute; retry later");
   folder_.Write("tokens", Token("bob", kOther));

@@ -7,12 +7,15 @@ namespace {
 
 using Outcome = CircuitBreaker::Outcome;
 
+using Permit = CircuitBreaker::Permit;
+
 class CircuitBreakerTest : public testing::Test {
  protected:
   void FailTimes(int times) {
     for (int i = 0; i < times; ++i) {
-      ASSERT_TRUE(breaker_.TryBegin());
-      breaker_.End(Outcome::kFailed);
+      const auto permit = breaker_.TryBegin();
+      ASSERT_TRUE(permit.has_value());
+      breaker_.End(*permit, Outcome::kFailed);
     }
   }
 
@@ -22,8 +25,9 @@ class CircuitBreakerTest : public testing::Test {
 
 TEST_F(CircuitBreakerTest, OpensAfterFailuresInARow) {
   FailTimes(2);
-  EXPECT_TRUE(breaker_.TryBegin());
-  breaker_.End(Outcome::kAnswered);
+  const std::optional<Permit> permit = breaker_.TryBegin();
+  ASSERT_TRUE(permit.has_value());
+  breaker_.End(*permit, Outcome::kAnswered);
   FailTimes(3);
   EXPECT_FALSE(breaker_.TryBegin());
   EXPECT_EQ(breaker_.failures(), 3);
@@ -33,13 +37,15 @@ TEST_F(CircuitBreakerTest, OpensAfterFailuresInARow) {
 TEST_F(CircuitBreakerTest, LetsOneCallTryAfterTheCoolDown) {
   FailTimes(3);
   now_ += absl::Seconds(2);
-  EXPECT_TRUE(breaker_.TryBegin());
+  std::optional<Permit> permit = breaker_.TryBegin();
+  ASSERT_TRUE(permit.has_value());
   EXPECT_FALSE(breaker_.TryBegin());
-  breaker_.End(Outcome::kFailed);
+  breaker_.End(*permit, Outcome::kFailed);
   EXPECT_FALSE(breaker_.TryBegin()) << "it cools down anew";
   now_ += absl::Seconds(2);
-  EXPECT_TRUE(breaker_.TryBegin());
-  breaker_.End(Outcome::kAnswered);
+  permit = breaker_.TryBegin();
+  ASSERT_TRUE(permit.has_value());
+  breaker_.End(*permit, Outcome::kAnswered);
   EXPECT_TRUE(breaker_.TryBegin());
   EXPECT_TRUE(breaker_.TryBegin());
 }
@@ -47,21 +53,33 @@ TEST_F(CircuitBreakerTest, LetsOneCallTryAfterTheCoolDown) {
 TEST_F(CircuitBreakerTest, ACallGivenUpTellsNothingButLetsTheNextOneTry) {
   FailTimes(3);
   now_ += absl::Seconds(2);
-  EXPECT_TRUE(breaker_.TryBegin());
-  breaker_.End(Outcome::kUnknown);
+  const std::optional<Permit> permit = breaker_.TryBegin();
+  ASSERT_TRUE(permit.has_value());
+  breaker_.End(*permit, Outcome::kUnknown);
   EXPECT_EQ(breaker_.failures(), 3);
   EXPECT_TRUE(breaker_.TryBegin());
 }
 
 TEST_F(CircuitBreakerTest, FailuresOfCallsBegunBeforeItOpenedProlongTheCoolDown) {
-  ASSERT_TRUE(breaker_.TryBegin());
+  const std::optional<Permit> early = breaker_.TryBegin();
+  ASSERT_TRUE(early.has_value());
   FailTimes(3);
   now_ += absl::Seconds(1);
-  breaker_.End(Outcome::kFailed);
+  breaker_.End(*early, Outcome::kFailed);
   now_ += absl::Seconds(1);
   EXPECT_FALSE(breaker_.TryBegin());
   now_ += absl::Seconds(1);
   EXPECT_TRUE(breaker_.TryBegin());
+}
+
+TEST_F(CircuitBreakerTest, TheEndOfACallBegunBeforeItOpenedLetsNoSecondOneTry) {
+  const std::optional<Permit> early = breaker_.TryBegin();
+  ASSERT_TRUE(early.has_value());
+  FailTimes(3);
+  now_ += absl::Seconds(2);
+  EXPECT_TRUE(breaker_.TryBegin());
+  breaker_.End(*early, Outcome::kUnknown);
+  EXPECT_FALSE(breaker_.TryBegin());
 }
 
 }  // namespace

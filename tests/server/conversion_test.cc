@@ -205,6 +205,13 @@ TEST(ConversionTest, EveryFieldIsValidated) {
   v1::ReasonRequest stops = Message("");
   for (int i = 0; i < 17; ++i) stops.add_stop("x");
   EXPECT_EQ(FromProto(stops, kOptions).status().message(), "stop: must be at most 16 sequences, got 17");
+  v1::ReasonRequest role = Message("");
+  std::string name = "x";
+  for (int i = 0; i < 100; ++i) name += "ä";
+  role.mutable_messages(0)->set_role(name);
+  EXPECT_EQ(FromProto(role, kOptions).status().message(),
+            absl::StrCat("messages[0].role: must be system, user or assistant, got \"", name.substr(0, 63), "…\""))
+      << "a client's own text is cut to 64 bytes of whole characters";
 }
 
 TEST(ConversionTest, ResultsArriveWhole) {

@@ -56,6 +56,7 @@ TEST_F(FlagsTest, DefaultsAreUsable) {
   EXPECT_FALSE(setup->pool.reward_model.has_value());
   EXPECT_FALSE(setup->remote_reward.has_value());
   EXPECT_EQ(setup->pool.kv_cache_bytes, int64_t{1} << 30);
+  EXPECT_EQ(setup->pool.max_batch_tokens, 128);
   EXPECT_EQ(setup->server.listener.host, "127.0.0.1");
   EXPECT_EQ(setup->server.listener.port, 50051);
   EXPECT_EQ(setup->server.metrics_port, 9464);
@@ -229,30 +230,53 @@ TEST_F(FlagsTest, VerdictWordsNeedAVerdict) {
 
 TEST_F(FlagsTest, ARemoteRewardModelIsReadFromFlagsAndFile) {
   Config(
-      "remote_reward { timeout_seconds: 2 max_attempts: 3 tls_server_name: 'judge.test' tls_certificate_file: 'c' "
+      "remote_reward { timeout_seconds: 2 connect_timeout_seconds: 300 max_attempts: 3 tls_server_name: 'judge.test' "
+      "tls_certificate_file: 'c' "
       "tls_key_file: 'k' }");
-  Flag("reward_address", "judge-0:50052,judge-1:50052");
+  Flag("reward_address", "10.0.0.1:50052,10.0.0.2:50052");
   Flag("reward_tls_ca", "ca");
   Flag("reward_token_file", "token");
   const absl::StatusOr<ServerSetup> setup = ReadAll();
   ASSERT_TRUE(setup.ok()) << setup.status();
   EXPECT_FALSE(setup->pool.reward_model.has_value());
   ASSERT_TRUE(setup->remote_reward.has_value());
-  EXPECT_EQ(setup->remote_reward->address, "judge-0:50052,judge-1:50052");
+  EXPECT_EQ(setup->remote_reward->address, "10.0.0.1:50052,10.0.0.2:50052");
   EXPECT_EQ(setup->remote_reward->tls_ca_file, "ca");
   EXPECT_EQ(setup->remote_reward->tls_certificate_file, "c");
   EXPECT_EQ(setup->remote_reward->tls_key_file, "k");
   EXPECT_EQ(setup->remote_reward->tls_server_name, "judge.test");
   EXPECT_EQ(setup->remote_reward->token_file, "token");
+  EXPECT_EQ(setup->remote_reward->connect_timeout, absl::Minutes(5));
   EXPECT_EQ(setup->remote_reward->call_timeout, absl::Seconds(2));
   EXPECT_EQ(setup->remote_reward->max_attempts, 3);
+}
+
+TEST_F(FlagsTest, TheStartWaitsTwoMinutesForTheRewardService) {
+  Flag("reward_address", "judge:50052");
+  EXPECT_EQ(ReadAll()->remote_reward->connect_timeout, absl::Minutes(2));
+  Config("remote_reward { connect_timeout_seconds: 0 }");
+  EXPECT_EQ(Error(), "FILE:1:17: remote_reward.connect_timeout_seconds: must be 0.001 to 86400 seconds, got 0");
+}
+
+TEST_F(FlagsTest, RewardAddressesThatCannotWorkAreErrors) {
+  Flag("reward_address", "judge-0:50052,judge-1:50052");
+  EXPECT_EQ(Error(),
+            "--reward_address: a list takes IP addresses; for names, give the one name that stands for all replicas, "
+            "got \"judge-0:50052,judge-1:50052\"");
+  Flag("reward_address", "<not given>");
+  Config("remote_reward { addresses: '10.0.0.1:1' addresses: '[::1]:1' }");
+  EXPECT_EQ(Error(),
+            "FILE:1:17: remote_reward.addresses: a list takes IPv4 or IPv6 addresses, not both, got "
+            "\"10.0.0.1:1,[::1]:1\"");
 }
 
 TEST_F(FlagsTest, MistakesAboutARemoteRewardModelAreErrors) {
   Flag("reward_token_file", "token");
   EXPECT_EQ(Error(), "--reward_token_file: has no effect without --reward_address");
   Flag("reward_address", "judge");
-  EXPECT_EQ(Error(), "--reward_address: must be HOST:PORT, got \"judge\"");
+  EXPECT_EQ(Error(),
+            "--reward_address: must be host:port, or a list of them with commas between; IPv6 hosts take brackets, got "
+            "\"judge\"");
   Flag("reward_address", "judge:50052");
   EXPECT_EQ(Error(), "--reward_token_file: would be sent in the clear; set --reward_tls_ca");
   Flag("reward_address", "127.0.0.1:50052");
@@ -265,6 +289,13 @@ TEST_F(FlagsTest, MistakesAboutARemoteRewardModelAreErrors) {
             "remote_reward.tls_key_file");
   Flag("reward_model", "judge");
   EXPECT_EQ(Error(), "--reward_address: has no effect with --reward_model; give one of the two");
+}
+
+TEST_F(FlagsTest, AConnectionsAgeIsNoLongerThanGrpcCanCount) {
+  Config("listener { max_connection_age_seconds: 2147483 }");
+  EXPECT_EQ(ReadAll()->server.listener.max_connection_age, kMaxConnectionAge);
+  Config("listener { max_connection_age_seconds: 2147484 }");
+  EXPECT_EQ(Error(), "FILE:1:12: listener.max_connection_age_seconds: must be 1 to 2147483 seconds, got 2147484");
 }
 
 TEST_F(FlagsTest, HostAndDrainTimeoutAreChecked) {
@@ -320,6 +351,8 @@ TEST_F(FlagsTest, HelpNamesEveryFlagAndItsField) {
       EXPECT_THAT(text, testing::HasSubstr(absl::StrCat("  --", name))) << "every flag is in the help";
     }
   }
+  EXPECT_THAT(text, testing::HasSubstr(absl::StrCat(
+                        "Tokens of one forward pass. Default: ", EnginePoolOptions().max_batch_tokens, ".\n")));
   EXPECT_THAT(text, testing::HasSubstr("  --port  (listener.port)\n      gRPC port; 0 picks a free one"));
   EXPECT_FALSE(PrintHelpIfAsked(1, arguments.data()));
 }

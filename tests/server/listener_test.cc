@@ -176,8 +176,10 @@ TEST_F(ListenerTest, UnusableFilesAreErrorsThatNameTheFlag) {
 }
 
 TEST(IsLoopbackTest, KnowsThisMachine) {
-  for (const char* host : {"127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]"}) EXPECT_TRUE(IsLoopback(host));
-  for (const char* host : {"0.0.0.0", "::", "10.0.0.1", "example.org"}) EXPECT_FALSE(IsLoopback(host));
+  for (const char* host : {"127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]", "0:0::1"})
+    EXPECT_TRUE(IsLoopback(host));
+  for (const char* host : {"0.0.0.0", "::", "10.0.0.1", "example.org", "127.example.org", "127.", "[::2]"})
+    EXPECT_FALSE(IsLoopback(host));
 }
 
 }  // namespace

@@ -26,6 +26,8 @@ RequestRecord Ended(const char* strategy, absl::Status status) {
 TEST(MetricsTest, EndedRequestsAddUpToAdmittedOnes) {
   Metrics metrics("1.2.3");
   for (int i = 0; i < 4; ++i) metrics.CountAdmitted();
+  for (int i = 0; i < 4; ++i) metrics.CountFlushing();
+  ExpectLine(Text(*metrics.registry()), "nabla_num_requests_flushing 4");
   metrics.CountEnded(Ended("nabla", absl::OkStatus()));
   metrics.CountEnded(Ended("nabla", absl::OkStatus()));
   metrics.CountEnded(Ended("nabla", absl::CancelledError("")));
@@ -37,6 +39,7 @@ TEST(MetricsTest, EndedRequestsAddUpToAdmittedOnes) {
   ExpectLine(text, "nabla_requests_total{code=\"CANCELLED\",strategy=\"nabla\"} 1");
   ExpectLine(text, "nabla_requests_total{code=\"DEADLINE_EXCEEDED\",strategy=\"greedy\"} 1");
   ExpectLine(text, "nabla_requests_refused_total{code=\"RESOURCE_EXHAUSTED\"} 1");
+  ExpectLine(text, "nabla_num_requests_flushing 0");
   ExpectLine(text, "nabla_build_info{version=\"1.2.3\"} 1");
 }
 

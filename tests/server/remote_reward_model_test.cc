@@ -212,6 +212,8 @@ TEST(RemoteRewardModelTest, TheBreakerKeepsCallsFromAServiceThatFails) {
   RemoteRewardModelOptions options = Options(replica.address());
   options.client.channel.max_attempts = 1;
   std::atomic<int64_t> seconds{0};
+  std::atomic<int> calls{0};
+  options.client.on_rpc = [&](absl::StatusCode) { ++calls; };
   options.client.breaker = {
       .max_failures = 2, .cool_down = absl::Seconds(2), .now = [&] { return absl::FromUnixSeconds(seconds); }};
   const auto model = Connect(options);
@@ -219,11 +221,13 @@ TEST(RemoteRewardModelTest, TheBreakerKeepsCallsFromAServiceThatFails) {
   EXPECT_FALSE(model->Open(kQuestion, 8).ok());
   EXPECT_FALSE(model->Open(kQuestion, 8).ok());
   const int passes = replica.model().passes();
+  const int counted = calls;
   EXPECT_EQ(
       model->Open(kQuestion, 8).status(),
       absl::UnavailableError(absl::StrCat("reward service at ", replica.address(),
                                           ": the last 2 calls failed; it is left alone for 2s before the next try")));
   EXPECT_EQ(replica.model().passes(), passes);
+  EXPECT_EQ(calls, counted) << "none was made";
   seconds = 2;
   EXPECT_TRUE(model->Open(kQuestion, 8).ok());
   EXPECT_TRUE(model->Open(kQuestion, 8).ok());

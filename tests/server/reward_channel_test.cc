@@ -5,26 +5,6 @@
 namespace nabla {
 namespace {
 
-TEST(RewardChannelTest, AddressesBecomeGrpcTargets) {
-  EXPECT_EQ(RewardTarget("10.0.0.1:50052").value(), "ipv4:10.0.0.1:50052");
-  EXPECT_EQ(RewardTarget("10.0.0.1:50052,10.0.0.2:50053").value(), "ipv4:10.0.0.1:50052,10.0.0.2:50053");
-  EXPECT_EQ(RewardTarget("[::1]:1,[::1]:2").value(), "ipv6:[::1]:1,[::1]:2");
-  EXPECT_EQ(RewardTarget("reward.default.svc:50052").value(), "dns:///reward.default.svc:50052");
-}
-
-TEST(RewardChannelTest, AddressesThatAreNoneAreRefused) {
-  const auto error = [](const std::string& address) { return std::string(RewardTarget(address).status().message()); };
-  for (const std::string address : {"", "reward", ":1", "reward:0", "reward:65536", "reward:x", "10.0.0.1:1,"}) {
-    EXPECT_EQ(error(address),
-              "--reward_address: must be host:port, or a list of them with commas between, got \"" + address + "\"");
-  }
-  EXPECT_EQ(error("a:1,b:1"),
-            "--reward_address: a list takes IP addresses; for names, give the one name that stands for all replicas, "
-            "got \"a:1,b:1\"");
-  EXPECT_EQ(error("10.0.0.1:1,[::1]:1"),
-            "--reward_address: a list takes IPv4 or IPv6 addresses, not both, got \"10.0.0.1:1,[::1]:1\"");
-}
-
 TEST(RewardChannelTest, TlsFilesMustGoTogether) {
   const auto error = [](RewardChannelOptions options) {
     options.address = "127.0.0.1:1";

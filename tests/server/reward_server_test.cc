@@ -17,7 +17,10 @@ class RewardServerTest : public testing::Test {
  protected:
   void Start(RewardServerOptions options = {}) {
     options.version = "test";
-    options.listener.log = [](const LogEvent&) {};
+    options.listener.log = [this](const LogEvent& event) {
+      const std::lock_guard<std::mutex> lock(mu_);
+      log_.push_back(event.Format(LogFormat::kLogfmt, absl::UnixEpoch()));
+    };
     absl::StatusOr<std::unique_ptr<RewardServer>> server = RewardServer::Create(options);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -52,6 +55,7 @@ class RewardServerTest : public testing::Test {
   FakeRewardModel model_;
   std::mutex mu_;
   std::string not_ready_ ABSL_GUARDED_BY(mu_);
+  std::vector<std::string> log_ ABSL_GUARDED_BY(mu_);
   std::unique_ptr<RewardServer> server_;
   std::shared_ptr<grpc::Channel> channel_;
 };
@@ -106,6 +110,41 @@ TEST_F(RewardServerTest, OpensItsPortsAndNamesOneThatIsTaken) {
             absl::UnavailableError(absl::StrCat("cannot listen on 127.0.0.1:", server_->port(),
                                                 ": the port is in use or the host is not an address of this machine; "
                                                 "choose another with --port or --host")));
+}
+
+TEST_F(RewardServerTest, AnOpenListenerIsLoggedAtTheStart) {
+  Start({.listener = {.host = "0.0.0.0"}});
+  const std::lock_guard<std::mutex> lock(mu_);
+  ASSERT_EQ(log_.size(), 1u);
+  EXPECT_NE(log_[0].find("level=warning event=open_listener host=0.0.0.0"), std::string::npos) << log_[0];
+}
+
+TEST_F(RewardServerTest, ATokensLimitsHoldForTheEmbeddingButNotForGetInfo) {
+  const TestFolder folder;
+  Start({.auth_tokens_file =
+             folder.Write("tokens.textproto",
+                          "tokens { name: \"nabla\" requests_per_minute: 1 "
+                          "sha256: \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\" }\n")});
+  Serve();
+  const auto stub = v1::RewardModel::NewStub(channel_);
+  v1::GetRewardInfoResponse info;
+  for (int i = 0; i < 3; ++i) {
+    grpc::ClientContext context;
+    context.AddMetadata("authorization", "Bearer secret");
+    EXPECT_TRUE(stub->GetInfo(&context, {}, &info).ok());
+  }
+  EXPECT_EQ(GetInfo().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  v1::FetchEmbeddingRequest request;
+  *request.mutable_fingerprints() = info.fingerprints();
+  for (const auto expected : {grpc::StatusCode::OK, grpc::StatusCode::RESOURCE_EXHAUSTED}) {
+    grpc::ClientContext context;
+    context.AddMetadata("authorization", "Bearer secret");
+    const auto reader = stub->FetchEmbedding(&context, request);
+    v1::EmbeddingChunk chunk;
+    while (reader->Read(&chunk)) {
+    }
+    EXPECT_EQ(reader->Finish().error_code(), expected);
+  }
 }
 
 TEST_F(RewardServerTest, ShowsItsTokenToAServerThatAsksForOne) {

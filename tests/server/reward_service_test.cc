@@ -181,6 +181,26 @@ TEST_F(RewardServiceTest, SendsTheLogProbabilitiesAskedForWithoutAnotherPass) {
   EXPECT_EQ(replica_->model().passes(), passes + 1);
 }
 
+TEST_F(RewardServiceTest, MoreThanOneRowOfLogProbabilitiesIsBounded) {
+  RewardReplicaOptions options;
+  options.kind = RewardKind::kLikelihood;
+  options.service.max_log_prob_bytes = 2 * 11 * sizeof(float);
+  Start(options);
+  Numbers request = GradientRequest({1, 2, 3}, 0);
+  request.set_log_probs_end(3);
+  ExpectGradientError(request,
+                      "log_probs_end: more than one row must stay within 88 bytes, got 3 rows of 44; ask for fewer a "
+                      "call");
+  v1::ScoreGradientResponse response;
+  request.set_log_probs_begin(1);
+  EXPECT_TRUE(Gradient(request, &response).ok());
+
+  options.service.max_log_prob_bytes = 1;
+  Start(options);
+  request.set_log_probs_begin(2);
+  EXPECT_TRUE(Gradient(request, &response).ok()) << "a single row always comes";
+}
+
 TEST_F(RewardServiceTest, StreamsTheEmbeddingInChunks) {
   RewardReplicaOptions options;
   const auto bytes = std::make_shared<std::string>(2 * 256 + 12, '\0');
@@ -332,6 +352,24 @@ TEST_F(RewardServiceTest, ErrorsOfTheModelComeThrough) {
   Start();
   replica_->model().Fail(absl::UnavailableError("the device has failed"), /*times=*/1);
   ExpectScoreError(ScoreRequest({{1}}), grpc::StatusCode::UNAVAILABLE, "the device has failed");
+}
+
+TEST_F(RewardServiceTest, RunningCallsAreReadWhenAskedFor) {
+  RewardReplicaOptions options;
+  options.service.calls = {.threads = 1, .max_waiting = 2};
+  Start(options);
+  const CallGauges gauges(&replica_->service().calls());
+  const auto text = [&] { return prometheus::TextSerializer().Serialize(gauges.Collect()); };
+  replica_->model().Hold();
+  v1::ScoreResponse ignored;
+  std::thread call([&] { EXPECT_TRUE(Score(ScoreRequest({{1}}), &ignored).ok()); });
+  ASSERT_TRUE(replica_->model().AwaitHeld(1));
+  EXPECT_THAT(text(), HasSubstr("\nnabla_reward_calls_running 1\n"));
+  EXPECT_THAT(text(), HasSubstr("\nnabla_reward_calls_waiting 0\n"));
+  replica_->model().Release();
+  call.join();
+  while (replica_->service().calls().running() > 0) std::this_thread::yield();
+  EXPECT_THAT(text(), HasSubstr("\nnabla_reward_calls_running 0\n"));
 }
 
 TEST_F(RewardServiceTest, CountsCallsByMethodAndCode) {

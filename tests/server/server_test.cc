@@ -5,6 +5,7 @@
 #include <grpcpp/support/error_details.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <prometheus/text_serializer.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -175,6 +176,8 @@ TEST_F(RunningServerTest, AClientThatDoesNotReadCannotHoldTheDrain) {
   const std::shared_ptr<FakeRequest> request = pool()->Next();
   request->Emit(CommittedEvent{{1}, std::string(1 << 22, 'x')});  // more than the connection's window
   request->Finish(ReasonResult{});
+  EXPECT_THAT(prometheus::TextSerializer().Serialize(server()->metrics().registry()->Collect()),
+              HasSubstr("\nnabla_num_requests_flushing 1\n"));
   server()->Drain();
   EXPECT_THAT(AwaitLog(1)[0], HasSubstr("code=CANCELLED"));
   context.TryCancel();
@@ -220,6 +223,7 @@ TEST_F(RunningServerTest, MetricsAreServedAndAddUp) {
   AwaitLog(4);  // a call is counted before it is logged
   const std::string text = HttpGet(server()->metrics_port(), "/metrics");
   EXPECT_THAT(text, HasSubstr("\nnabla_requests_admitted_total 3\n"));
+  EXPECT_THAT(text, HasSubstr("\nnabla_num_requests_flushing 0\n"));
   EXPECT_THAT(text, HasSubstr("\nnabla_requests_total{code=\"OK\",strategy=\"nabla\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("\nnabla_requests_total{code=\"INTERNAL\",strategy=\"nabla\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("\nnabla_requests_refused_total{code=\"INVALID_ARGUMENT\"} 1\n"));
