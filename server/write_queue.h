@@ -39,7 +39,7 @@ class WriteQueue {
   void Work();
 
   std::mutex mu_;
-  std::condition_variable scheduled_;
+  std::condition_variable scheduled_, pause_;
   std::deque<std::shared_ptr<WriteJob>> jobs_ ABSL_GUARDED_BY(mu_);
   int sleeping_ ABSL_GUARDED_BY(mu_) = 0;  // threads that wait and that nobody has woken yet
   bool ending_ ABSL_GUARDED_BY(mu_) = false;
