@@ -95,17 +95,16 @@ void ReasonCall::CountGap(const Event& event) {
   last_commit_ = now;
 }
 
+// From one of the pool's threads, which has nothing else to do: the answer's end need not wait for a writer.
 void ReasonCall::OnResult(absl::StatusOr<ReasonResult> result) {
   host_->metrics().CountFlushing();
   std::shared_ptr<RequestTicket> ticket;  // released without the lock
-  bool schedule = false;
   {
     const std::lock_guard<std::mutex> lock(mu_);
     result_ = std::move(result);
     ticket.swap(ticket_);
-    schedule = NeedsSchedule();
   }
-  if (schedule) host_->writers().Schedule(shared_from_this());
+  Pump();
 }
 
 void ReasonCall::OnWriteDone(bool ok) {

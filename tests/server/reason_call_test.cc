@@ -177,7 +177,8 @@ TEST_F(ReasonCallTest, WhoeverEmitsAnEventDoesNotWriteIt) {
   FakeTransport transport(call.get());
   const std::shared_ptr<FakeRequest> request = pool_.Next();
   for (int i = 0; i < 10; ++i) request->Emit(CommittedEvent{{i}, "x"});
-  request->Finish(ReasonResult{});
+  std::thread worker([&] { request->Finish(ReasonResult{}); });
+  worker.join();
   transport.Join();
   EXPECT_FALSE(transport.writers().empty());
   EXPECT_EQ(transport.writers().count(std::this_thread::get_id()), 0u);
