@@ -40,6 +40,9 @@ struct ListenerOptions {
   LogSink log = LogToStderr();
 };
 
+// What a server that stops gives statuses to go out to clients that read.
+inline constexpr absl::Duration kFlushGrace = absl::Seconds(1);
+
 class Listener {
  public:
   // INVALID_ARGUMENT naming the flag for TLS files that cannot be used, UNAVAILABLE naming it where the port is taken

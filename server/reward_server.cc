@@ -1,5 +1,6 @@
 #include "server/reward_server.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 
@@ -91,7 +92,8 @@ void RewardServer::Stop(absl::Duration timeout) {
   if (service_ == nullptr) return;
   service_->StartDraining();
   service_->AwaitIdle(deadline);
-  if (listener_ != nullptr) listener_->Shutdown(absl::InfinitePast());
+  // As in Server::Stop: what is being refused at this moment gets its status.
+  if (listener_ != nullptr) listener_->Shutdown(absl::Now() + std::min(timeout, kFlushGrace));
   service_->AwaitIdle(absl::InfiniteFuture());
   exposer_.reset();
 }

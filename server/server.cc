@@ -11,9 +11,6 @@
 namespace nabla {
 namespace {
 
-// What stopped requests get to send their status to clients that read.
-constexpr absl::Duration kFlushGrace = absl::Seconds(1);
-
 // Why no requests should come; empty: they may.
 std::string NotReady(const PoolLoad& load) {
   bool any_healthy = false;

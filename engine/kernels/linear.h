@@ -1,6 +1,6 @@
 // Products with frozen weights on a CPU, vectorised for the machine it runs on (Highway). No torch.
 //
-//   Linear({weight, WeightType::kFloat32, /*outputs=*/512, /*inputs=*/192}, x, rows, bias, out, 512, 0, 512);
+//   Linear({weight, NumberType::kFloat32, /*outputs=*/512, /*inputs=*/192}, x, rows, bias, out, 512, 0, 512);
 //
 // Row-independent: an element of the result is one dot product, summed in an order that depends on `inputs` alone, so a
 // token's numbers do not depend on which others share its batch. Weights are used as they lie in the file, [outputs,
