@@ -15,6 +15,7 @@ class AsyncReasonerClient::Call : public grpc::ClientReadReactor<v1::ReasonEvent
        DoneCallback on_done)
       : client_(client),
         request_(std::move(request)),
+        cancel_(options.cancel),
         on_event_(std::move(on_event)),
         on_done_(std::move(on_done)),
         by_caller_(options.cancel, context_),
@@ -30,6 +31,7 @@ class AsyncReasonerClient::Call : public grpc::ClientReadReactor<v1::ReasonEvent
 
   void OnReadDone(bool ok) override {
     if (!ok) return;
+    started_ = true;
     if (on_event_) on_event_(event_);
     if (event_.has_finished()) finished_ = std::move(*event_.mutable_finished());
     StartRead(&event_);
@@ -37,7 +39,9 @@ class AsyncReasonerClient::Call : public grpc::ClientReadReactor<v1::ReasonEvent
 
   void OnDone(const grpc::Status& status) override {
     absl::StatusOr<v1::Finished> result = absl::DataLossError("the server's answer ended without a Finished event");
-    if (!status.ok()) {
+    if (WasReset(status)) {
+      result = absl::UnavailableError("the server reset the call before it began: it is shutting down; try again");
+    } else if (!status.ok()) {
       result = ToAbslStatus(status);
     } else if (finished_.has_value()) {
       result = *std::move(finished_);
@@ -50,14 +54,22 @@ class AsyncReasonerClient::Call : public grpc::ClientReadReactor<v1::ReasonEvent
   }
 
  private:
+  // Whether this is what gRPC makes of a call that reaches a server in the moment that it closes its port.
+  bool WasReset(const grpc::Status& status) const {
+    const bool asked_for = client_->stop_.cancelled() || (cancel_ != nullptr && cancel_->cancelled());
+    return status.error_code() == grpc::StatusCode::CANCELLED && !started_ && !asked_for;
+  }
+
   AsyncReasonerClient* const client_;
   const v1::ReasonRequest request_;
+  const CancelHandle* const cancel_;  // may be null
   const EventCallback on_event_;
   DoneCallback on_done_;
   const std::shared_ptr<grpc::ClientContext> context_ = std::make_shared<grpc::ClientContext>();
   const CancelHandle::Registration by_caller_;
   const CancelHandle::Registration by_client_;
   v1::ReasonEvent event_;
+  bool started_ = false;  // an event has come
   std::optional<v1::Finished> finished_;
 };
 

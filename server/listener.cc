@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
 
 namespace nabla {
@@ -111,6 +112,11 @@ void Listener::SetServing(const std::string& service_name, bool serving) {
 void Listener::Shutdown(absl::Time deadline) {
   if (server_ == nullptr) return;
   server_->Shutdown(std::max(absl::ToChronoTime(deadline), std::chrono::system_clock::now()));
+}
+
+void Listener::ShutdownBehindRefusals(absl::Duration timeout) {
+  absl::SleepFor(std::min(timeout, kLastRefusals));
+  Shutdown(absl::Now() + std::min(timeout, kFlushGrace));
 }
 
 }  // namespace nabla

@@ -42,6 +42,9 @@ struct ListenerOptions {
 
 // What a server that stops gives statuses to go out to clients that read.
 inline constexpr absl::Duration kFlushGrace = absl::Seconds(1);
+// How long it refuses calls behind its last answer: whoever got that may ask again at once, and a call that arrives
+// while gRPC closes its port is reset, CANCELLED, rather than told to go elsewhere.
+inline constexpr absl::Duration kLastRefusals = absl::Milliseconds(100);
 
 class Listener {
  public:
@@ -60,6 +63,10 @@ class Listener {
 
   // Takes no new calls, waits for those open until `deadline`, cancels the rest. Idempotent.
   void Shutdown(absl::Time deadline);
+
+  // The same for services that refuse every call by now: lets them do so for kLastRefusals, and the statuses go out,
+  // but takes no longer than `timeout` for either.
+  void ShutdownBehindRefusals(absl::Duration timeout);
 
  private:
   Listener() = default;

@@ -92,8 +92,7 @@ void RewardServer::Stop(absl::Duration timeout) {
   if (service_ == nullptr) return;
   service_->StartDraining();
   service_->AwaitIdle(deadline);
-  // As in Server::Stop: what is being refused at this moment gets its status.
-  if (listener_ != nullptr) listener_->Shutdown(absl::Now() + std::min(timeout, kFlushGrace));
+  if (listener_ != nullptr) listener_->ShutdownBehindRefusals(timeout);
   service_->AwaitIdle(absl::InfiniteFuture());
   exposer_.reset();
 }

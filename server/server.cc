@@ -117,8 +117,7 @@ void Server::Stop(absl::Duration timeout) {
   if (pool != nullptr) pool->Shutdown(deadline);
   // Every request has its result by now; what is open waits for its reader.
   service_->AwaitIdle(std::max(deadline, absl::Now() + std::min(timeout, kFlushGrace)));
-  // A call that came a moment ago is being refused: let its status go out rather than be cut off as CANCELLED.
-  if (listener_ != nullptr) listener_->Shutdown(absl::Now() + std::min(timeout, kFlushGrace));
+  if (listener_ != nullptr) listener_->ShutdownBehindRefusals(timeout);
   service_->AwaitIdle(absl::InfiniteFuture());
   exposer_.reset();
 }

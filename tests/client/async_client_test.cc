@@ -105,6 +105,15 @@ TEST_F(AsyncClientTest, RefusalsAndMissingServersAreTheCallsStatus) {
             absl::InvalidArgumentError("the server's address is empty; expected host:port"));
 }
 
+// To a client, what gRPC does to calls that meet a closing port looks like this.
+TEST_F(AsyncClientTest, ACallThatTheServerCancelsBeforeItBeginsMayBeTriedElsewhere) {
+  Start([](FakeRequest* request) { request->Finish(absl::CancelledError("")); });
+  Outcome outcome;
+  client_->Reason(Question(), {}, nullptr, outcome.Callback());
+  EXPECT_EQ(outcome.Await().status(),
+            absl::UnavailableError("the server reset the call before it began: it is shutting down; try again"));
+}
+
 TEST_F(AsyncClientTest, DestructionCancelsWhatIsOpenAndWaitsForItsEnd) {
   Start([](FakeRequest* request) {
     EXPECT_TRUE(request->AwaitCancelled());
