@@ -174,28 +174,25 @@ void Attend(const KvBlocks& kv, const AttentionRow& row, int64_t heads, int64_t 
 
 namespace {
 
-template <typename Number, typename Convert>
-void Store(const KvBlocks& kv, int32_t block, int64_t offset, const float* key, const float* value,
-           const Convert& convert) {
-  auto* keys = static_cast<Number*>(kv.keys) + block * kv.block_stride;
-  auto* values = static_cast<Number*>(kv.values) + block * kv.block_stride;
-  for (int64_t head = 0; head < kv.kv_heads; ++head) {
-    for (int64_t i = 0; i < kv.head_dim; ++i) {
-      const int64_t from = head * kv.head_dim + i;
-      keys[from * kBlockTokens + offset] = convert(key[from]);
-      values[(head * kBlockTokens + offset) * kv.head_dim + i] = convert(value[from]);
-    }
+// To every stride-th number of `to`, of the cache's type.
+void Store(const KvBlocks& kv, const float* from, void* to, int64_t first, int64_t stride) {
+  if (kv.type == NumberType::kFloat32) {
+    auto* numbers = static_cast<float*>(to) + first;
+    for (int64_t i = 0; i < kv.head_dim; ++i) numbers[i * stride] = from[i];
+  } else {
+    auto* numbers = static_cast<uint16_t*>(to) + first;
+    for (int64_t i = 0; i < kv.head_dim; ++i) numbers[i * stride] = RoundToBfloat16(from[i]);
   }
 }
 
 }  // namespace
 
-void StoreKeyValue(const KvBlocks& kv, int32_t block, int64_t offset, const float* key, const float* value) {
-  if (kv.type == NumberType::kFloat32) {
-    Store<float>(kv, block, offset, key, value, [](float number) { return number; });
-  } else {
-    Store<uint16_t>(kv, block, offset, key, value, [](float number) { return RoundToBfloat16(number); });
-  }
+void StoreKey(const KvBlocks& kv, int32_t block, int64_t offset, int64_t kv_head, const float* key) {
+  Store(kv, key, kv.keys, block * kv.block_stride + kv_head * kv.head_dim * kBlockTokens + offset, kBlockTokens);
+}
+
+void StoreValue(const KvBlocks& kv, int32_t block, int64_t offset, int64_t kv_head, const float* value) {
+  Store(kv, value, kv.values, block * kv.block_stride + (kv_head * kBlockTokens + offset) * kv.head_dim, 1);
 }
 
 }  // namespace nabla::kernels

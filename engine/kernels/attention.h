@@ -36,8 +36,9 @@ struct AttentionRow {
 // rounded up to whole blocks.
 void Attend(const KvBlocks& kv, const AttentionRow& row, int64_t heads, int64_t begin, int64_t end, float* scores);
 
-// Puts one position's keys and values, both [kv_heads, head_dim], into its place in a block.
-void StoreKeyValue(const KvBlocks& kv, int32_t block, int64_t offset, const float* key, const float* value);
+// Puts the key, or the value, [head_dim] of one head at one position into its place in a block.
+void StoreKey(const KvBlocks& kv, int32_t block, int64_t offset, int64_t kv_head, const float* key);
+void StoreValue(const KvBlocks& kv, int32_t block, int64_t offset, int64_t kv_head, const float* value);
 
 }  // namespace nabla::kernels
 

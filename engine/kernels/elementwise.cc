@@ -136,13 +136,6 @@ void Widen(NumberType type, const void* from, int64_t count, float* to) {
   HWY_DYNAMIC_DISPATCH(Widen)(type, from, count, to);
 }
 
-uint16_t RoundToBfloat16(float number) {
-  uint32_t bits;
-  std::memcpy(&bits, &number, sizeof(bits));
-  if (std::isnan(number)) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 void Add(const float* from, int64_t count, float* to) { HWY_DYNAMIC_DISPATCH(Add)(from, count, to); }
 
 void RmsNorm(const float* x, const float* weight, int64_t count, float epsilon, float* out) {

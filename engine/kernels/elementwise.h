@@ -5,6 +5,7 @@
 #ifndef NABLA_ENGINE_KERNELS_ELEMENTWISE_H_
 #define NABLA_ENGINE_KERNELS_ELEMENTWISE_H_
 
+#include <bit>
 #include <cstdint>
 
 #include "engine/kernels/linear.h"
@@ -15,7 +16,11 @@ namespace nabla::kernels {
 void Widen(NumberType type, const void* from, int64_t count, float* to);
 
 // The nearest bfloat16's bits, ties to even.
-uint16_t RoundToBfloat16(float number);
+inline uint16_t RoundToBfloat16(float number) {
+  const uint32_t bits = std::bit_cast<uint32_t>(number);
+  if (number != number) return static_cast<uint16_t>(bits >> 16 | 0x40);  // not a number
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
 
 // to[i] += from[i].
 void Add(const float* from, int64_t count, float* to);

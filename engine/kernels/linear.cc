@@ -1,7 +1,11 @@
 #include "engine/kernels/linear.h"
 
 #include <algorithm>
+#include <bit>
 #include <type_traits>
+
+#include "engine/kernels/elementwise.h"
+#include "engine/kernels/linear_amx.h"
 
 // Arrays of vectors, as below, need vectors of a known size.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
@@ -150,9 +154,26 @@ HWY_AFTER_NAMESPACE();
 namespace nabla::kernels {
 HWY_EXPORT(Linear);
 
-void Linear(const WeightMatrix& weight, const float* x, int64_t rows, const float* bias, float* out, int64_t out_stride,
+LinearInput::LinearInput(const float* x, int64_t rows, int64_t inputs, NumberType weights) : rows_(rows) {
+  if (weights == NumberType::kFloat32) {
+    numbers_ = x;
+  } else if (TilesFit(inputs)) {
+    pairs_ = PackForTiles(x, rows, inputs);
+  } else {
+    rounded_.resize(rows * inputs);
+    for (int64_t i = 0; i < rows * inputs; ++i)
+      rounded_[i] = std::bit_cast<float>(uint32_t{RoundToBfloat16(x[i])} << 16);
+    numbers_ = rounded_.data();
+  }
+}
+
+void Linear(const WeightMatrix& weight, const LinearInput& x, const float* bias, float* out, int64_t out_stride,
             int64_t begin, int64_t end) {
-  HWY_DYNAMIC_DISPATCH(Linear)(weight, x, rows, bias, out, out_stride, begin, end);
+  if (x.in_tiles()) {
+    LinearByTiles(weight, x.pairs(), x.rows(), bias, out, out_stride, begin, end);
+  } else {
+    HWY_DYNAMIC_DISPATCH(Linear)(weight, x.numbers(), x.rows(), bias, out, out_stride, begin, end);
+  }
 }
 
 }  // namespace nabla::kernels

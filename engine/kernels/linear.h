@@ -1,14 +1,17 @@
 // Products with frozen weights on a CPU, vectorised for the machine it runs on (Highway). No torch.
 //
-//   Linear({weight, NumberType::kFloat32, /*outputs=*/512, /*inputs=*/192}, x, rows, bias, out, 512, 0, 512);
+//   const LinearInput input(x, rows, /*inputs=*/192, NumberType::kBfloat16);      // once for all products of x
+//   Linear({weight, NumberType::kBfloat16, /*outputs=*/512, /*inputs=*/192}, input, bias, out, 512, 0, 512);
 //
-// Row-independent: an element of the result is one dot product, summed in an order that depends on `inputs` alone, so a
-// token's numbers do not depend on which others share its batch. Weights are used as they lie in the file, [outputs,
-// inputs]. Thread-safe.
+// Row-independent: an element of the result is one dot product, summed in float32 in an order that depends on `inputs`
+// alone, so a token's numbers do not depend on which others share its batch. Weights are used as they lie in the file,
+// [outputs, inputs]. For bfloat16 weights x is rounded to bfloat16 first, as a bfloat16 model's activations are in
+// Hugging Face. Thread-safe.
 #ifndef NABLA_ENGINE_KERNELS_LINEAR_H_
 #define NABLA_ENGINE_KERNELS_LINEAR_H_
 
 #include <cstdint>
+#include <vector>
 
 namespace nabla::kernels {
 
@@ -21,9 +24,26 @@ struct WeightMatrix {
   int64_t inputs = 0;
 };
 
-// out[i·out_stride + o] = Σ_k x[i·inputs + k] · weight[o, k] + bias[o] for i < rows and o in [begin, end). `bias` may
-// be null.
-void Linear(const WeightMatrix& weight, const float* x, int64_t rows, const float* bias, float* out, int64_t out_stride,
+// x [rows, inputs] as the products with weights of a type want it. Refers to x, which must outlive it.
+class LinearInput {
+ public:
+  LinearInput(const float* x, int64_t rows, int64_t inputs, NumberType weights);
+
+  int64_t rows() const { return rows_; }
+  const float* numbers() const { return numbers_; }        // [rows, inputs]; null where there are pairs
+  const uint32_t* pairs() const { return pairs_.data(); }  // see PackForTiles
+  bool in_tiles() const { return numbers_ == nullptr; }
+
+ private:
+  const int64_t rows_;
+  const float* numbers_ = nullptr;
+  std::vector<float> rounded_;
+  std::vector<uint32_t> pairs_;
+};
+
+// out[i·out_stride + o] = Σ_k x[i, k] · weight[o, k] + bias[o] for all rows i and o in [begin, end). `bias` may be
+// null. `x` was made for the weight's type and inputs.
+void Linear(const WeightMatrix& weight, const LinearInput& x, const float* bias, float* out, int64_t out_stride,
             int64_t begin, int64_t end);
 
 }  // namespace nabla::kernels

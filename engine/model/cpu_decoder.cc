@@ -1,19 +1,18 @@
-#include "engine/model/cpu_extend.h"
+#include "engine/model/cpu_decoder.h"
 
 #include <algorithm>
-#include <initializer_list>
 #include <memory>
-#include <vector>
 
 #include "engine/kernels/attention.h"
 #include "engine/kernels/elementwise.h"
-#include "engine/kernels/linear.h"
 
 namespace nabla {
 namespace {
 
 // Work is divided if each thread gets this many multiplications, a few times what handing it over costs.
 constexpr int64_t kMultiplicationsPerTask = 150'000;
+// Outputs of a product are divided by as many, which the kernels take at once.
+constexpr int64_t kOutputsTogether = 16;
 
 kernels::NumberType TypeOf(const torch::Tensor& tensor) {
   return tensor.scalar_type() == torch::kFloat32 ? kernels::NumberType::kFloat32 : kernels::NumberType::kBfloat16;
@@ -29,80 +28,70 @@ std::vector<float> Widened(const torch::Tensor& tensor) {
   return wide;
 }
 
-// A product and where it goes, [rows, outputs].
-struct Target {
-  const Linear& linear;
-  float* out;
-};
-
-// Products of the same x [rows, inputs], as one loop over all their outputs.
-void Products(std::initializer_list<Target> targets, const float* x, int64_t rows, ThreadTeam& team) {
-  struct Part {
-    kernels::WeightMatrix weight;
-    std::vector<float> bias;
-    float* out;
-  };
-  std::vector<Part> parts;
-  int64_t outputs = 0;
-  for (const Target& target : targets) {
-    parts.push_back({MatrixOf(target.linear.weight), Widened(target.linear.bias), target.out});
-    outputs += parts.back().weight.outputs;
-  }
-  const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (rows * parts.front().weight.inputs));
-  team.ParallelFor(outputs, grain, [&](int64_t begin, int64_t end) {
-    for (const Part& part : parts) {
-      const int64_t last = std::min(end, part.weight.outputs);
-      if (begin < last) {
-        kernels::Linear(part.weight, x, rows, part.bias.empty() ? nullptr : part.bias.data(), part.out,
-                        part.weight.outputs, std::max<int64_t>(begin, 0), last);
-      }
-      begin -= part.weight.outputs, end -= part.weight.outputs;
-    }
+// Calls body(begin, end) for parts of a product's outputs, or of several products' that have the same x and as many.
+template <typename Body>
+void ForOutputs(ThreadTeam& team, const kernels::WeightMatrix& weight, int64_t rows, const Body& body) {
+  const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (rows * weight.inputs * kOutputsTogether));
+  team.ParallelFor((weight.outputs + kOutputsTogether - 1) / kOutputsTogether, grain, [&](int64_t begin, int64_t end) {
+    body(begin * kOutputsTogether, std::min(end * kOutputsTogether, weight.outputs));
   });
 }
 
-// One pass over all slices.
-class Pass {
+}  // namespace
+
+CpuDecoder::Product CpuDecoder::ProductOf(const Linear& linear) {
+  return {.weight = MatrixOf(linear.weight), .bias = Widened(linear.bias)};
+}
+
+CpuDecoder::CpuDecoder(const DecoderWeights& weights) : weights_(weights), final_norm_(Widened(weights.final_norm)) {
+  for (const DecoderLayer& layer : weights_.layers) {
+    layers_.push_back({.input_norm = Widened(layer.input_norm),
+                       .post_attention_norm = Widened(layer.post_attention_norm),
+                       .query = ProductOf(layer.query),
+                       .key = ProductOf(layer.key),
+                       .value = ProductOf(layer.value),
+                       .output = ProductOf(layer.output),
+                       .gate = ProductOf(layer.gate),
+                       .up = ProductOf(layer.up),
+                       .down = ProductOf(layer.down),
+                       .query_norm = Widened(layer.query_norm),
+                       .key_norm = Widened(layer.key_norm)});
+  }
+}
+
+// One pass over all slices. n rows, one a token.
+class CpuDecoder::Pass {
  public:
-  Pass(const DecoderWeights& weights, absl::Span<const Slice> slices, ThreadTeam& team)
-      : weights_(weights), config_(weights.config), team_(team) {
+  Pass(const CpuDecoder& decoder, absl::Span<const Slice> slices, ThreadTeam& team)
+      : decoder_(decoder), config_(decoder.weights_.config), team_(team) {
     for (const Slice& slice : slices) {
       for (size_t i = 0; i < slice.ids.size(); ++i) {
         rows_.push_back(
             {.cache = slice.cache, .token = slice.ids[i], .position = slice.cache->length() + static_cast<int64_t>(i)});
       }
     }
+    const auto numbers = [this](int64_t columns) {
+      return std::unique_ptr<float[]>(new float[static_cast<int64_t>(rows_.size()) * columns]);
+    };
+    x_ = numbers(config_.hidden_size), change_ = numbers(config_.hidden_size);
+    query_ = numbers(queries()), mixed_ = numbers(queries()), key_ = numbers(keys()), value_ = numbers(keys());
+    gate_ = numbers(config_.intermediate_size), up_ = numbers(config_.intermediate_size);
   }
 
   void Run(float* out) {
-    const int64_t rows = static_cast<int64_t>(rows_.size()), hidden = config_.hidden_size;
-    const int64_t queries = config_.num_heads * config_.head_dim, keys = config_.num_key_value_heads * config_.head_dim;
-    const auto numbers = [rows](int64_t columns) { return std::unique_ptr<float[]>(new float[rows * columns]); };
-    const auto x = numbers(hidden), input = numbers(hidden), query = numbers(queries), key = numbers(keys),
-               value = numbers(keys), mixed = numbers(queries), gate = numbers(config_.intermediate_size),
-               up = numbers(config_.intermediate_size);
-    Embed(x.get());
-    for (size_t i = 0; i < weights_.layers.size(); ++i) {
-      const DecoderLayer& layer = weights_.layers[i];
-      Norm(layer.input_norm, x.get(), rows, hidden, input.get());
-      Products({{layer.query, query.get()}, {layer.key, key.get()}, {layer.value, value.get()}}, input.get(), rows,
-               team_);
-      if (layer.query_norm.defined()) {
-        Norm(layer.query_norm, query.get(), rows * config_.num_heads, config_.head_dim, query.get());
-        Norm(layer.key_norm, key.get(), rows * config_.num_key_value_heads, config_.head_dim, key.get());
-      }
-      Rotate(query.get(), config_.num_heads);
-      Rotate(key.get(), config_.num_key_value_heads);
-      Attend(static_cast<int64_t>(i), query.get(), key.get(), value.get(), mixed.get());
-      Products({{layer.output, input.get()}}, mixed.get(), rows, team_);
-      kernels::Add(input.get(), rows * hidden, x.get());
-      Norm(layer.post_attention_norm, x.get(), rows, hidden, input.get());
-      Products({{layer.gate, gate.get()}, {layer.up, up.get()}}, input.get(), rows, team_);
-      kernels::SiluMultiply(up.get(), rows * config_.intermediate_size, gate.get());
-      Products({{layer.down, input.get()}}, gate.get(), rows, team_);
-      kernels::Add(input.get(), rows * hidden, x.get());
+    Embed();
+    for (size_t i = 0; i < decoder_.layers_.size(); ++i) {
+      const Layer& layer = decoder_.layers_[i];
+      const kernels::KvBlocks kv = rows_.front().cache->pool().Layer(static_cast<int64_t>(i));
+      Norm(layer.input_norm, change_.get());
+      ProjectHeads(layer, kv);
+      Attend(kv);
+      AddProduct(layer.output, mixed_.get());
+      Norm(layer.post_attention_norm, change_.get());
+      Gate(layer);
+      AddProduct(layer.down, gate_.get());
     }
-    Norm(weights_.final_norm, x.get(), rows, hidden, out);
+    Norm(decoder_.final_norm_, out);
   }
 
  private:
@@ -112,83 +101,158 @@ class Pass {
     int64_t position;
   };
 
-  void Embed(float* x) const {
-    const int64_t hidden = config_.hidden_size, bytes = hidden * weights_.embedding.element_size();
-    const auto* table = static_cast<const char*>(weights_.embedding.data_ptr());
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      kernels::Widen(TypeOf(weights_.embedding), table + rows_[i].token * bytes, hidden, x + i * hidden);
+  int64_t rows() const { return static_cast<int64_t>(rows_.size()); }
+  int64_t queries() const { return config_.num_heads * config_.head_dim; }
+  int64_t keys() const { return config_.num_key_value_heads * config_.head_dim; }
+
+  void Embed() {
+    const torch::Tensor& embedding = decoder_.weights_.embedding;
+    const int64_t hidden = config_.hidden_size, bytes = hidden * embedding.element_size();
+    const auto* table = static_cast<const char*>(embedding.data_ptr());
+    for (int64_t i = 0; i < rows(); ++i) {
+      kernels::Widen(TypeOf(embedding), table + rows_[i].token * bytes, hidden, x_.get() + i * hidden);
     }
   }
 
-  void Norm(const torch::Tensor& weight, const float* x, int64_t rows, int64_t columns, float* out) const {
-    const std::vector<float> wide = Widened(weight);
-    const float epsilon = static_cast<float>(config_.rms_norm_eps);
-    for (int64_t i = 0; i < rows; ++i) {
-      kernels::RmsNorm(x + i * columns, wide.data(), columns, epsilon, out + i * columns);
-    }
+  // The norm of x, [n, H].
+  void Norm(const std::vector<float>& weight, float* out) const {
+    const int64_t hidden = config_.hidden_size;
+    for (int64_t i = 0; i < rows(); ++i) NormRow(weight, x_.get() + i * hidden, out + i * hidden);
   }
 
-  void Rotate(float* x, int64_t heads) const {
+  void NormRow(const std::vector<float>& weight, const float* x, float* out) const {
+    kernels::RmsNorm(x, weight.data(), static_cast<int64_t>(weight.size()), static_cast<float>(config_.rms_norm_eps),
+                     out);
+  }
+
+  kernels::LinearInput InputOf(const float* x, const Product& product) const {
+    return {x, rows(), product.weight.inputs, product.weight.type};
+  }
+
+  static void Multiply(const Product& product, const kernels::LinearInput& input, int64_t begin, int64_t end,
+                       float* out) {
+    kernels::Linear(product.weight, input, product.bias.empty() ? nullptr : product.bias.data(), out,
+                    product.weight.outputs, begin, end);
+  }
+
+  // Queries, keys and values from change_; keys and values go to the cache. By heads: what is done with one needs no
+  // other.
+  void ProjectHeads(const Layer& layer, const kernels::KvBlocks& kv) {
+    const int64_t size = config_.head_dim, heads = config_.num_heads, kv_heads = config_.num_key_value_heads;
+    const kernels::LinearInput input = InputOf(change_.get(), layer.query);
+    const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (rows() * config_.hidden_size * size));
+    team_.ParallelFor(heads + 2 * kv_heads, grain, [&](int64_t begin, int64_t end) {
+      const auto part = [&](const Product& product, float* out, const std::vector<float>* norm, auto&& finish) {
+        const int64_t count = product.weight.outputs / size, last = std::min(end, count);
+        const int64_t first = std::max<int64_t>(begin, 0);
+        begin -= count, end -= count;
+        if (first >= last) return;
+        Multiply(product, input, first * size, last * size, out);
+        for (int64_t i = 0; i < rows(); ++i) {
+          for (int64_t head = first; head < last; ++head) {
+            float* const x = out + i * product.weight.outputs + head * size;
+            if (norm != nullptr && !norm->empty()) NormRow(*norm, x, x);
+            finish(rows_[i], head, x);
+          }
+        }
+      };
+      part(layer.query, query_.get(), &layer.query_norm, [&](const Row& row, int64_t, float* x) { Rotate(row, x); });
+      part(layer.key, key_.get(), &layer.key_norm, [&](const Row& row, int64_t head, float* x) {
+        Rotate(row, x);
+        kernels::StoreKey(kv, row.cache->blocks()[row.position / kBlockTokens], row.position % kBlockTokens, head, x);
+      });
+      part(layer.value, value_.get(), nullptr, [&](const Row& row, int64_t head, float* x) {
+        kernels::StoreValue(kv, row.cache->blocks()[row.position / kBlockTokens], row.position % kBlockTokens, head, x);
+      });
+    });
+  }
+
+  void Rotate(const Row& row, float* x) const {
     const int64_t size = config_.head_dim;
-    const auto *cosines = weights_.cosines.data_ptr<float>(), *sines = weights_.sines.data_ptr<float>();
-    for (const Row& row : rows_) {
-      for (int64_t head = 0; head < heads; ++head, x += size) {
-        kernels::Rotate(cosines + row.position * size, sines + row.position * size, size, x);
-      }
-    }
+    const auto &cosines = decoder_.weights_.cosines, &sines = decoder_.weights_.sines;
+    kernels::Rotate(cosines.data_ptr<float>() + row.position * size, sines.data_ptr<float>() + row.position * size,
+                    size, x);
   }
 
-  // Every row's key is stored before the first query looks: rows of one sequence see each other.
-  void Attend(int64_t layer, const float* query, const float* key, const float* value, float* out) const {
-    const kernels::KvBlocks kv = rows_.front().cache->pool().Layer(layer);
-    const int64_t keys = config_.num_key_value_heads * config_.head_dim, heads = config_.num_heads;
+  // Rows of one sequence see each other: their keys and values are in the cache by now.
+  void Attend(const kernels::KvBlocks& kv) {
+    const int64_t heads = config_.num_heads;
     int64_t longest = 0;
-    for (size_t i = 0; i < rows_.size(); ++i) {
-      const Row& row = rows_[i];
-      kernels::StoreKeyValue(kv, row.cache->blocks()[row.position / kBlockTokens], row.position % kBlockTokens,
-                             key + i * keys, value + i * keys);
-      longest = std::max(longest, row.position + 1);
-    }
+    for (const Row& row : rows_) longest = std::max(longest, row.position + 1);
     const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (2 * longest * config_.head_dim));
-    team_.ParallelFor(static_cast<int64_t>(rows_.size()) * heads, grain, [&](int64_t begin, int64_t end) {
+    team_.ParallelFor(rows() * heads, grain, [&](int64_t begin, int64_t end) {
       std::vector<float> scores(longest + kBlockTokens);
       for (int64_t task = begin; task < end; ++task) {
         const int64_t i = task / heads, head = task % heads;
         const Row& row = rows_[i];
-        const kernels::AttentionRow attention{.query = query + i * heads * config_.head_dim,
+        const kernels::AttentionRow attention{.query = query_.get() + i * queries(),
                                               .blocks = row.cache->blocks().data(),
                                               .length = row.position + 1,
-                                              .out = out + i * heads * config_.head_dim};
+                                              .out = mixed_.get() + i * queries()};
         kernels::Attend(kv, attention, heads, head, head + 1, scores.data());
       }
     });
   }
 
-  const DecoderWeights& weights_;
+  // gate_ = silu(gate(change_)) · up(change_).
+  void Gate(const Layer& layer) {
+    const kernels::LinearInput input = InputOf(change_.get(), layer.gate);
+    const int64_t inner = config_.intermediate_size;
+    ForOutputs(team_, layer.gate.weight, 2 * rows(), [&](int64_t begin, int64_t end) {
+      Multiply(layer.gate, input, begin, end, gate_.get());
+      Multiply(layer.up, input, begin, end, up_.get());
+      for (int64_t i = 0; i < rows(); ++i) {
+        kernels::SiluMultiply(up_.get() + i * inner + begin, end - begin, gate_.get() + i * inner + begin);
+      }
+    });
+  }
+
+  // x += product(from).
+  void AddProduct(const Product& product, const float* from) {
+    const kernels::LinearInput input = InputOf(from, product);
+    const int64_t hidden = config_.hidden_size;
+    ForOutputs(team_, product.weight, rows(), [&](int64_t begin, int64_t end) {
+      Multiply(product, input, begin, end, change_.get());
+      for (int64_t i = 0; i < rows(); ++i) {
+        kernels::Add(change_.get() + i * hidden + begin, end - begin, x_.get() + i * hidden + begin);
+      }
+    });
+  }
+
+  const CpuDecoder& decoder_;
   const ModelConfig& config_;
   ThreadTeam& team_;
   std::vector<Row> rows_;
+  std::unique_ptr<float[]> x_, change_;     // [n, H]
+  std::unique_ptr<float[]> query_, mixed_;  // [n, heads · head dimension]
+  std::unique_ptr<float[]> key_, value_;    // [n, key/value heads · head dimension]
+  std::unique_ptr<float[]> gate_, up_;      // [n, intermediate size]
 };
 
-}  // namespace
-
-torch::Tensor ExtendOnCpu(const DecoderWeights& weights, absl::Span<const Slice> slices, ThreadTeam& team) {
+torch::Tensor CpuDecoder::Extend(absl::Span<const Slice> slices, ThreadTeam& team) const {
   const torch::InferenceMode inference;
   int64_t rows = 0;
   for (const Slice& slice : slices) rows += static_cast<int64_t>(slice.ids.size());
-  const torch::Tensor out = torch::empty({rows, weights.config.hidden_size}, torch::kFloat32);
-  Pass(weights, slices, team).Run(out.data_ptr<float>());
+  const torch::Tensor out = torch::empty({rows, weights_.config.hidden_size}, torch::kFloat32);
+  Pass(*this, slices, team).Run(out.data_ptr<float>());
   for (const Slice& slice : slices) slice.cache->Advance(static_cast<int64_t>(slice.ids.size()));
-  return out.to(weights.dtype);
+  return out.to(weights_.dtype);
 }
 
 torch::Tensor LinearOnCpu(const Linear& linear, const torch::Tensor& x, ThreadTeam& team) {
-  const torch::Tensor input = x.to(torch::kFloat32).contiguous();
+  const torch::Tensor numbers = x.to(torch::kFloat32).contiguous();
+  const kernels::WeightMatrix weight = MatrixOf(linear.weight);
+  const std::vector<float> bias = Widened(linear.bias);
   std::vector<int64_t> shape = x.sizes().vec();
   const int64_t rows = x.numel() / shape.back();
-  shape.back() = linear.weight.size(0);
+  shape.back() = weight.outputs;
   torch::Tensor out = torch::empty(shape, torch::kFloat32);
-  if (rows > 0) Products({{linear, out.data_ptr<float>()}}, input.data_ptr<float>(), rows, team);
+  if (rows == 0) return out;
+  const kernels::LinearInput input(numbers.data_ptr<float>(), rows, weight.inputs, weight.type);
+  ForOutputs(team, weight, rows, [&](int64_t begin, int64_t end) {
+    kernels::Linear(weight, input, bias.empty() ? nullptr : bias.data(), out.data_ptr<float>(), weight.outputs, begin,
+                    end);
+  });
   return out;
 }
 

@@ -1,26 +1,56 @@
 // Transformer::Extend on a CPU, by the row-independent kernels of engine/kernels. Includes torch for the weights only.
 //
-// Each product, and the attention of each layer, is divided among the team's threads, so that every core streams its
-// part of the weights and no more. (Giving each thread some of the sequences instead saves handing over, but was slower
-// even for the embedded models: each core then streams all weights.) How it is divided does not change a number.
-#ifndef NABLA_ENGINE_MODEL_CPU_EXTEND_H_
-#define NABLA_ENGINE_MODEL_CPU_EXTEND_H_
+//   const CpuDecoder decoder(weights);
+//   torch::Tensor hidden = decoder.Extend({{&cache, ids}}, team);
+//
+// A layer is five loops that the team's threads share, each with all that follows a product as long as it needs no
+// other output of it: every core streams its part of the weights and no more. (Giving each thread some of the sequences
+// instead saves handing over, but was slower even for the embedded models: each core then streams all weights.) How
+// loops are divided does not change a number. Immutable and thread-safe.
+#ifndef NABLA_ENGINE_MODEL_CPU_DECODER_H_
+#define NABLA_ENGINE_MODEL_CPU_DECODER_H_
 
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/types/span.h"
+#include "engine/kernels/linear.h"
 #include "engine/kernels/thread_team.h"
-#include "engine/model/transformer.h"
+#include "engine/model/decoder_weights.h"
 
 namespace nabla {
 
-torch::Tensor ExtendOnCpu(const DecoderWeights& weights, absl::Span<const Slice> slices, ThreadTeam& team);
+class CpuDecoder {
+ public:
+  // Refers to the tensors of `weights`, float32 or bfloat16 ones.
+  explicit CpuDecoder(const DecoderWeights& weights);
+
+  torch::Tensor Extend(absl::Span<const Slice> slices, ThreadTeam& team) const;
+
+ private:
+  class Pass;
+  struct Product {
+    kernels::WeightMatrix weight;
+    std::vector<float> bias;  // empty without one
+  };
+  struct Layer {
+    std::vector<float> input_norm, post_attention_norm;
+    Product query, key, value, output, gate, up, down;
+    std::vector<float> query_norm, key_norm;  // Qwen3; else empty
+  };
+
+  static Product ProductOf(const Linear& linear);
+
+  DecoderWeights weights_;
+  std::vector<Layer> layers_;
+  std::vector<float> final_norm_;
+};
 
 // linear(x) without autograd: [… , in] → float32 […, out].
 torch::Tensor LinearOnCpu(const Linear& linear, const torch::Tensor& x, ThreadTeam& team);
 
 }  // namespace nabla
 
-#endif  // NABLA_ENGINE_MODEL_CPU_EXTEND_H_
+#endif  // NABLA_ENGINE_MODEL_CPU_DECODER_H_

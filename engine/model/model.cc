@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
-#include "engine/model/cpu_extend.h"
+#include "engine/model/cpu_decoder.h"
 #include "engine/model/device.h"
 #include "engine/model/vocabulary_projection.h"
 

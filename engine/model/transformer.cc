@@ -5,7 +5,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
-#include "engine/model/cpu_extend.h"
 
 namespace nabla {
 namespace {
@@ -47,6 +46,8 @@ Transformer::Transformer(DecoderWeights weights, std::shared_ptr<ThreadTeam> tea
     : weights_(std::move(weights)), team_(std::move(team)) {
   cosines_ = weights_.cosines.to(weights_.dtype);
   sines_ = weights_.sines.to(weights_.dtype);
+  const bool has_kernels = weights_.dtype == torch::kFloat32 || weights_.dtype == torch::kBFloat16;
+  if (weights_.device.is_cpu() && has_kernels) cpu_ = std::make_shared<CpuDecoder>(weights_);
 }
 
 absl::StatusOr<Transformer> Transformer::Load(const ModelConfig& config, const Weights& weights, int64_t max_length,
@@ -143,9 +144,7 @@ torch::Tensor Transformer::Run(torch::Tensor x, const Attention& attend) const {
 }
 
 torch::Tensor Transformer::Extend(absl::Span<const Slice> slices) const {
-  const bool row_independent =
-      weights_.device.is_cpu() && (weights_.dtype == torch::kFloat32 || weights_.dtype == torch::kBFloat16);
-  return row_independent ? ExtendOnCpu(weights_, slices, *team_) : ExtendWithTorch(slices);
+  return cpu_ != nullptr ? cpu_->Extend(slices, *team_) : ExtendWithTorch(slices);
 }
 
 torch::Tensor Transformer::ExtendWithTorch(absl::Span<const Slice> slices) const {

@@ -18,40 +18,13 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "engine/kernels/thread_team.h"
+#include "engine/model/cpu_decoder.h"
+#include "engine/model/decoder_weights.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weights.h"
 
 namespace nabla {
-
-// The seam behind which every product with frozen weights lies. weight [out, in].
-struct Linear {
-  torch::Tensor weight;
-  torch::Tensor bias;  // undefined without one
-
-  torch::Tensor operator()(const torch::Tensor& x) const { return at::linear(x, weight, bias); }
-};
-
-// Tokens of one sequence in a pass: `ids` come behind what `cache` holds, which has room for them (KvCache::Prepare).
-struct Slice {
-  KvCache* cache = nullptr;
-  absl::Span<const int32_t> ids;
-};
-
-struct DecoderLayer {
-  torch::Tensor input_norm, post_attention_norm;
-  Linear query, key, value, output, gate, up, down;
-  torch::Tensor query_norm, key_norm;  // Qwen3; else undefined
-};
-
-struct DecoderWeights {
-  ModelConfig config;
-  torch::ScalarType dtype;
-  torch::Device device;
-  torch::Tensor embedding, final_norm;  // [V, H], [H]
-  torch::Tensor cosines, sines;         // float32 [max_length, head dimension]
-  std::vector<DecoderLayer> layers;
-};
 
 class Transformer {
  public:
@@ -86,7 +59,8 @@ class Transformer {
   torch::Tensor Attend(const torch::Tensor& query, const torch::Tensor& keys, const torch::Tensor& values) const;
 
   DecoderWeights weights_;
-  torch::Tensor cosines_, sines_;  // in the model's type
+  std::shared_ptr<const CpuDecoder> cpu_;  // null on other devices
+  torch::Tensor cosines_, sines_;          // in the model's type
   std::shared_ptr<ThreadTeam> team_;
 };
 

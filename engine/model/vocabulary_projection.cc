@@ -1,6 +1,6 @@
 #include "engine/model/vocabulary_projection.h"
 
-#include "engine/model/cpu_extend.h"
+#include "engine/model/cpu_decoder.h"
 #include "engine/model/transformer.h"
 
 namespace nabla {

@@ -51,14 +51,17 @@ TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
   for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
     const void* data = type == NumberType::kFloat32 ? static_cast<const void*>(weight.data()) : half.data();
     std::vector<float> out(rows * outputs);
-    Linear({data, type, outputs, inputs}, x.data(), rows, bias.data(), out.data(), outputs, 0, outputs);
+    const LinearInput input(x.data(), rows, inputs, type);
+    Linear({data, type, outputs, inputs}, input, bias.data(), out.data(), outputs, 0, outputs);
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t o = 0; o < outputs; ++o) {
         double expected = bias[o], size = 1;
         for (int64_t k = 0; k < inputs; ++k) {
           const float w = type == NumberType::kFloat32 ? weight[o * inputs + k] : FromBfloat16(half[o * inputs + k]);
-          expected += static_cast<double>(x[i * inputs + k]) * w;
-          size += std::abs(static_cast<double>(x[i * inputs + k]) * w);
+          const float number = x[i * inputs + k];
+          const double factor = type == NumberType::kFloat32 ? number : FromBfloat16(RoundToBfloat16(number));
+          expected += factor * w;
+          size += std::abs(factor * w);
         }
         ASSERT_NEAR(out[i * outputs + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
       }
@@ -75,11 +78,11 @@ TEST_P(LinearTest, ARowsBitsDoNotDependOnHowManyRowsThereAreNorOnHowOutputsAreDi
     const void* data = type == NumberType::kFloat32 ? static_cast<const void*>(weight.data()) : half.data();
     const WeightMatrix matrix{data, type, outputs, inputs};
     std::vector<float> together(rows * outputs), apart(rows * outputs);
-    Linear(matrix, x.data(), rows, nullptr, together.data(), outputs, 0, outputs);
+    Linear(matrix, LinearInput(x.data(), rows, inputs, type), nullptr, together.data(), outputs, 0, outputs);
     for (int64_t i = 0; i < rows; ++i) {
+      const LinearInput row(x.data() + i * inputs, 1, inputs, type);
       for (int64_t o = 0; o < outputs; o += 3) {
-        Linear(matrix, x.data() + i * inputs, 1, nullptr, apart.data() + i * outputs, outputs, o,
-               std::min(o + 3, outputs));
+        Linear(matrix, row, nullptr, apart.data() + i * outputs, outputs, o, std::min(o + 3, outputs));
       }
     }
     EXPECT_EQ(together, apart);
@@ -88,7 +91,8 @@ TEST_P(LinearTest, ARowsBitsDoNotDependOnHowManyRowsThereAreNorOnHowOutputsAreDi
 
 INSTANTIATE_TEST_SUITE_P(Shapes, LinearTest,
                          testing::Values(Shape{1, 64, 8}, Shape{1, 70, 13}, Shape{2, 16, 5}, Shape{3, 48, 12},
-                                         Shape{4, 5, 4}, Shape{7, 100, 9}, Shape{16, 192, 33}, Shape{6, 3000, 10}));
+                                         Shape{4, 5, 4}, Shape{7, 100, 9}, Shape{16, 192, 33}, Shape{6, 3000, 10},
+                                         Shape{17, 32, 31}, Shape{37, 96, 70}, Shape{1, 192, 48}));
 
 // Keys and values of `length` positions, scattered over blocks.
 class AttentionTest : public testing::TestWithParam<int64_t> {
@@ -116,8 +120,11 @@ TEST_P(AttentionTest, AgreesWithSoftmaxInDoublePrecision) {
       const std::vector<float> query = Random(kHeads * head_dim, 4);
       std::vector<float> key = Random(length * kKvHeads * head_dim, 5), value = Random(length * kKvHeads * head_dim, 6);
       for (int64_t t = 0; t < length; ++t) {
-        StoreKeyValue(kv, order[t / kBlockTokens], t % kBlockTokens, key.data() + t * kKvHeads * head_dim,
-                      value.data() + t * kKvHeads * head_dim);
+        for (int64_t head = 0; head < kKvHeads; ++head) {
+          const int64_t from = (t * kKvHeads + head) * head_dim;
+          StoreKey(kv, order[t / kBlockTokens], t % kBlockTokens, head, key.data() + from);
+          StoreValue(kv, order[t / kBlockTokens], t % kBlockTokens, head, value.data() + from);
+        }
       }
       if (type == NumberType::kBfloat16) {
         for (float& number : key) number = FromBfloat16(RoundToBfloat16(number));

@@ -1,0 +1,24 @@
+// Products with bfloat16 weights by the tile units (AMX) of Intel's CPUs: sixteen outputs by sixteen rows at a time, so
+// that sixteen rows cost hardly more than one. What linear.h promises holds; call that instead.
+#ifndef NABLA_ENGINE_KERNELS_LINEAR_AMX_H_
+#define NABLA_ENGINE_KERNELS_LINEAR_AMX_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/kernels/linear.h"
+
+namespace nabla::kernels {
+
+// Whether this machine has them, the system lets us, and rows of `inputs` numbers fill whole tiles.
+bool TilesFit(int64_t inputs);
+
+// x [rows, inputs], rounded to bfloat16, for the tiles: for every sixteen rows, pairs of neighbours [inputs / 2, rows].
+std::vector<uint32_t> PackForTiles(const float* x, int64_t rows, int64_t inputs);
+
+void LinearByTiles(const WeightMatrix& weight, const uint32_t* pairs, int64_t rows, const float* bias, float* out,
+                   int64_t out_stride, int64_t begin, int64_t end);
+
+}  // namespace nabla::kernels
+
+#endif  // NABLA_ENGINE_KERNELS_LINEAR_AMX_H_

@@ -1,0 +1,47 @@
+// What a decoder stack of Llama, Qwen2 or Qwen3 is made of, and what a pass through it takes. Includes torch.
+#ifndef NABLA_ENGINE_MODEL_DECODER_WEIGHTS_H_
+#define NABLA_ENGINE_MODEL_DECODER_WEIGHTS_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/model/kv_cache.h"
+#include "engine/model/model_config.h"
+
+namespace nabla {
+
+// The seam behind which every product with frozen weights lies. weight [out, in].
+struct Linear {
+  torch::Tensor weight;
+  torch::Tensor bias;  // undefined without one
+
+  torch::Tensor operator()(const torch::Tensor& x) const { return at::linear(x, weight, bias); }
+};
+
+// Tokens of one sequence in a pass: `ids` come behind what `cache` holds, which has room for them (KvCache::Prepare).
+struct Slice {
+  KvCache* cache = nullptr;
+  absl::Span<const int32_t> ids;
+};
+
+struct DecoderLayer {
+  torch::Tensor input_norm, post_attention_norm;
+  Linear query, key, value, output, gate, up, down;
+  torch::Tensor query_norm, key_norm;  // Qwen3; else undefined
+};
+
+struct DecoderWeights {
+  ModelConfig config;
+  torch::ScalarType dtype;
+  torch::Device device;
+  torch::Tensor embedding, final_norm;  // [V, H], [H]
+  torch::Tensor cosines, sines;         // float32 [max_length, head dimension]
+  std::vector<DecoderLayer> layers;
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_ENGINE_MODEL_DECODER_WEIGHTS_H_
