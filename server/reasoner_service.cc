@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
-#include <random>
 #include <thread>
 #include <utility>
 
+#include "absl/random/random.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
@@ -34,8 +34,8 @@ int WriterThreads() {
 }
 
 uint64_t RandomNumber() {
-  std::random_device device;
-  return (uint64_t{device()} << 32) | device();
+  thread_local absl::BitGen generator;  // seeded from the system's
+  return absl::Uniform<uint64_t>(generator);
 }
 
 // The caller's own id if it can go into logs and headers as it is, else a new one; and the caller's trace.

@@ -1,5 +1,6 @@
 #include "engine/kernels/elementwise.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -134,6 +135,14 @@ HWY_EXPORT(StatsOf);
 
 void Widen(NumberType type, const void* from, int64_t count, float* to) {
   HWY_DYNAMIC_DISPATCH(Widen)(type, from, count, to);
+}
+
+void Narrow(NumberType type, const float* from, int64_t count, void* to) {
+  if (type == NumberType::kFloat32) {
+    std::memcpy(to, from, count * sizeof(float));
+  } else {
+    std::transform(from, from + count, static_cast<uint16_t*>(to), RoundToBfloat16);
+  }
 }
 
 void Add(const float* from, int64_t count, float* to) { HWY_DYNAMIC_DISPATCH(Add)(from, count, to); }

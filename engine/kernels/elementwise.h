@@ -15,6 +15,9 @@ namespace nabla::kernels {
 // `count` numbers of type `type` as float32.
 void Widen(NumberType type, const void* from, int64_t count, float* to);
 
+// The other way round, to the nearest.
+void Narrow(NumberType type, const float* from, int64_t count, void* to);
+
 // The nearest bfloat16's bits, ties to even.
 inline uint16_t RoundToBfloat16(float number) {
   const uint32_t bits = std::bit_cast<uint32_t>(number);

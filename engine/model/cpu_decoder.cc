@@ -12,7 +12,7 @@ namespace {
 // Work is divided if each thread gets this many multiplications, a few times what handing it over costs.
 constexpr int64_t kMultiplicationsPerTask = 150'000;
 // Outputs of a product are divided by as many, which the kernels take at once.
-constexpr int64_t kOutputsTogether = 16;
+constexpr int64_t kOutputsTogether = 32;
 
 kernels::NumberType TypeOf(const torch::Tensor& tensor) {
   return tensor.scalar_type() == torch::kFloat32 ? kernels::NumberType::kFloat32 : kernels::NumberType::kBfloat16;
@@ -78,7 +78,7 @@ class CpuDecoder::Pass {
     gate_ = numbers(config_.intermediate_size), up_ = numbers(config_.intermediate_size);
   }
 
-  void Run(float* out) {
+  void Run(torch::Tensor& out) {
     Embed();
     for (size_t i = 0; i < decoder_.layers_.size(); ++i) {
       const Layer& layer = decoder_.layers_[i];
@@ -91,7 +91,8 @@ class CpuDecoder::Pass {
       Gate(layer);
       AddProduct(layer.down, gate_.get());
     }
-    Norm(decoder_.final_norm_, out);
+    Norm(decoder_.final_norm_, change_.get());
+    kernels::Narrow(TypeOf(out), change_.get(), out.numel(), out.data_ptr());
   }
 
  private:
@@ -233,14 +234,14 @@ torch::Tensor CpuDecoder::Extend(absl::Span<const Slice> slices, ThreadTeam& tea
   const torch::InferenceMode inference;
   int64_t rows = 0;
   for (const Slice& slice : slices) rows += static_cast<int64_t>(slice.ids.size());
-  const torch::Tensor out = torch::empty({rows, weights_.config.hidden_size}, torch::kFloat32);
-  Pass(*this, slices, team).Run(out.data_ptr<float>());
+  torch::Tensor out = torch::empty({rows, weights_.config.hidden_size}, weights_.dtype);
+  Pass(*this, slices, team).Run(out);
   for (const Slice& slice : slices) slice.cache->Advance(static_cast<int64_t>(slice.ids.size()));
-  return out.to(weights_.dtype);
+  return out;
 }
 
 torch::Tensor LinearOnCpu(const Linear& linear, const torch::Tensor& x, ThreadTeam& team) {
-  const torch::Tensor numbers = x.to(torch::kFloat32).contiguous();
+  const std::vector<float> numbers = Widened(x.contiguous());
   const kernels::WeightMatrix weight = MatrixOf(linear.weight);
   const std::vector<float> bias = Widened(linear.bias);
   std::vector<int64_t> shape = x.sizes().vec();
@@ -248,7 +249,7 @@ torch::Tensor LinearOnCpu(const Linear& linear, const torch::Tensor& x, ThreadTe
   shape.back() = weight.outputs;
   torch::Tensor out = torch::empty(shape, torch::kFloat32);
   if (rows == 0) return out;
-  const kernels::LinearInput input(numbers.data_ptr<float>(), rows, weight.inputs, weight.type);
+  const kernels::LinearInput input(numbers.data(), rows, weight.inputs, weight.type);
   ForOutputs(team, weight, rows, [&](int64_t begin, int64_t end) {
     kernels::Linear(weight, input, bias.empty() ? nullptr : bias.data(), out.data_ptr<float>(), weight.outputs, begin,
                     end);
