@@ -108,13 +108,17 @@ RowStats StatsOf(const float* logits, int64_t count) {
   RowStats stats;
   while (logits[stats.argmax] != top && stats.argmax + 1 < count) ++stats.argmax;
   const auto offset = hn::Set(d, top);
-  const auto sum = Fold(logits, count, hn::Zero(d), [offset](hn::Vec<Tag> total, hn::Vec<Tag> x) HWY_ATTR {
-    return hn::Add(total, hn::Exp(Tag(), hn::Max(hn::Sub(x, offset), hn::Set(Tag(), -104.0f))));
-  });
-  const auto weighted = Fold(logits, count, hn::Zero(d), [offset](hn::Vec<Tag> total, hn::Vec<Tag> x) HWY_ATTR {
-    const auto shifted = hn::Max(hn::Sub(x, offset), hn::Set(Tag(), -104.0f));
-    return hn::MulAdd(hn::Exp(Tag(), shifted), shifted, total);
-  });
+  auto sum = hn::Zero(d), weighted = hn::Zero(d);  // of exp(x − top), and of that times x − top
+  const auto add = [&](hn::Vec<Tag> x, hn::Mask<Tag> wanted) HWY_ATTR {
+    const auto shifted = hn::Max(hn::Sub(x, offset), hn::Set(d, -104.0f));
+    const auto weight = hn::IfThenElseZero(wanted, hn::Exp(d, shifted));
+    sum = hn::Add(sum, weight);
+    weighted = hn::MulAdd(weight, shifted, weighted);
+  };
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) add(hn::LoadU(d, logits + i), hn::FirstN(d, lanes));
+  if (i < count) add(LoadWideFirst(d, logits + i, count - i), hn::FirstN(d, static_cast<size_t>(count - i)));
   const float total = hn::GetLane(hn::SumOfLanes(d, sum));
   stats.confidence = 1.0f / total;
   stats.entropy = std::log(total) - hn::GetLane(hn::SumOfLanes(d, weighted)) / total;

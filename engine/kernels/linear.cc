@@ -154,16 +154,27 @@ HWY_AFTER_NAMESPACE();
 namespace nabla::kernels {
 HWY_EXPORT(Linear);
 
-LinearInput::LinearInput(const float* x, int64_t rows, int64_t inputs, NumberType weights) : rows_(rows) {
-  if (weights == NumberType::kFloat32) {
-    numbers_ = x;
-  } else if (TilesFit(inputs)) {
-    pairs_ = PackForTiles(x, rows, inputs);
-  } else {
-    rounded_.resize(rows * inputs);
-    for (int64_t i = 0; i < rows * inputs; ++i)
-      rounded_[i] = std::bit_cast<float>(uint32_t{RoundToBfloat16(x[i])} << 16);
-    numbers_ = rounded_.data();
+LinearInput LinearInput::InPieces(const float* x, int64_t rows, int64_t inputs, NumberType weights) {
+  LinearInput input;
+  input.x_ = x, input.rows_ = rows, input.inputs_ = inputs;
+  if (weights == NumberType::kBfloat16) {
+    TilesFit(inputs) ? input.pairs_.resize(rows * inputs / 2) : input.rounded_.resize(rows * inputs);
+  }
+  return input;
+}
+
+LinearInput::LinearInput(const float* x, int64_t rows, int64_t inputs, NumberType weights)
+    : LinearInput(InPieces(x, rows, inputs, weights)) {
+  Take(0, inputs);
+}
+
+void LinearInput::Take(int64_t begin, int64_t end) {
+  if (in_tiles()) return PackForTiles(x_, rows_, inputs_, begin, end, pairs_.data());
+  if (rounded_.empty()) return;
+  for (int64_t i = 0; i < rows_; ++i) {
+    for (int64_t k = i * inputs_ + begin; k < i * inputs_ + end; ++k) {
+      rounded_[k] = std::bit_cast<float>(uint32_t{RoundToBfloat16(x_[k])} << 16);
+    }
   }
 }
 

@@ -24,19 +24,28 @@ struct WeightMatrix {
   int64_t inputs = 0;
 };
 
-// x [rows, inputs] as the products with weights of a type want it. Refers to x, which must outlive it.
+// x [rows, inputs] as the products with weights of a type want it. Refers to x, which must outlive it and not change.
 class LinearInput {
  public:
   LinearInput(const float* x, int64_t rows, int64_t inputs, NumberType weights);
 
+  // The same in pieces, for x whose columns come from several threads: Take(begin, end) once columns [begin, end) are
+  // there, until all were. Both are multiples of kTogether, or `end` is `inputs`. Pieces may be taken at the same time.
+  static constexpr int64_t kTogether = 32;
+  static LinearInput InPieces(const float* x, int64_t rows, int64_t inputs, NumberType weights);
+  void Take(int64_t begin, int64_t end);
+
   int64_t rows() const { return rows_; }
-  const float* numbers() const { return numbers_; }        // [rows, inputs]; null where there are pairs
-  const uint32_t* pairs() const { return pairs_.data(); }  // see PackForTiles
-  bool in_tiles() const { return numbers_ == nullptr; }
+  bool in_tiles() const { return !pairs_.empty(); }
+  const uint32_t* pairs() const { return pairs_.data(); }                           // see PackForTiles
+  const float* numbers() const { return rounded_.empty() ? x_ : rounded_.data(); }  // [rows, inputs]
 
  private:
-  const int64_t rows_;
-  const float* numbers_ = nullptr;
+  LinearInput() = default;
+
+  const float* x_ = nullptr;
+  int64_t rows_ = 0;
+  int64_t inputs_ = 0;
   std::vector<float> rounded_;
   std::vector<uint32_t> pairs_;
 };

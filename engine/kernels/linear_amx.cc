@@ -140,13 +140,12 @@ bool TilesFit(int64_t inputs) {
   return have_tiles && inputs % kTileInputs == 0;
 }
 
-NABLA_AMX std::vector<uint32_t> PackForTiles(const float* x, int64_t rows, int64_t inputs) {
-  std::vector<uint32_t> pairs(rows * inputs / 2);
-  uint32_t* to = pairs.data();
+NABLA_AMX void PackForTiles(const float* x, int64_t rows, int64_t inputs, int64_t begin, int64_t end, uint32_t* pairs) {
   for (int64_t i = 0; i < rows; i += kTile) {
     const int64_t count = std::min(kTile, rows - i);
     const __mmask16 wanted = static_cast<__mmask16>((1U << count) - 1);
-    for (int64_t k = 0; k < inputs; k += kTileInputs) {
+    uint32_t* to = pairs + i * inputs / 2 + begin / 2 * count;
+    for (int64_t k = begin; k < end; k += kTileInputs) {
       __m512i block[kTile];
       for (int64_t r = 0; r < count; ++r) block[r] = LoadPairs(x + (i + r) * inputs + k);
       if (count == 1) {
@@ -159,7 +158,6 @@ NABLA_AMX std::vector<uint32_t> PackForTiles(const float* x, int64_t rows, int64
       for (int64_t pair = 0; pair < kTile; ++pair, to += count) _mm512_mask_storeu_epi32(to, wanted, block[pair]);
     }
   }
-  return pairs;
 }
 
 NABLA_AMX void LinearByTiles(const WeightMatrix& weight, const uint32_t* pairs, int64_t rows, const float* bias,
@@ -195,7 +193,7 @@ NABLA_AMX void LinearByTiles(const WeightMatrix& weight, const uint32_t* pairs, 
 namespace nabla::kernels {
 
 bool TilesFit(int64_t) { return false; }
-std::vector<uint32_t> PackForTiles(const float*, int64_t, int64_t) { return {}; }
+void PackForTiles(const float*, int64_t, int64_t, int64_t, int64_t, uint32_t*) {}
 void LinearByTiles(const WeightMatrix&, const uint32_t*, int64_t, const float*, float*, int64_t, int64_t, int64_t) {}
 
 }  // namespace nabla::kernels

@@ -11,8 +11,8 @@ namespace {
 
 // Work is divided if each thread gets this many multiplications, a few times what handing it over costs.
 constexpr int64_t kMultiplicationsPerTask = 150'000;
-// Outputs of a product are divided by as many, which the kernels take at once.
-constexpr int64_t kOutputsTogether = 32;
+// Outputs of a product are divided by as many, which the kernels take at once, here and as the next product's input.
+constexpr int64_t kOutputsTogether = kernels::LinearInput::kTogether;
 
 kernels::NumberType TypeOf(const torch::Tensor& tensor) {
   return tensor.scalar_type() == torch::kFloat32 ? kernels::NumberType::kFloat32 : kernels::NumberType::kBfloat16;
@@ -86,10 +86,9 @@ class CpuDecoder::Pass {
       Norm(layer.input_norm, change_.get());
       ProjectHeads(layer, kv);
       Attend(kv);
-      AddProduct(layer.output, mixed_.get());
+      AddProduct(layer.output, InputOf(mixed_.get(), layer.output));
       Norm(layer.post_attention_norm, change_.get());
-      Gate(layer);
-      AddProduct(layer.down, gate_.get());
+      AddProduct(layer.down, Gate(layer));
     }
     Norm(decoder_.final_norm_, change_.get());
     kernels::Narrow(TypeOf(out), change_.get(), out.numel(), out.data_ptr());
@@ -195,8 +194,10 @@ class CpuDecoder::Pass {
     });
   }
 
-  // gate_ = silu(gate(change_)) · up(change_).
-  void Gate(const Layer& layer) {
+  // silu(gate(change_)) · up(change_), in gate_.
+  kernels::LinearInput Gate(const Layer& layer) {
+    const kernels::WeightMatrix& next = layer.down.weight;
+    auto gated = kernels::LinearInput::InPieces(gate_.get(), rows(), next.inputs, next.type);
     const kernels::LinearInput input = InputOf(change_.get(), layer.gate);
     const int64_t inner = config_.intermediate_size;
     ForOutputs(team_, layer.gate.weight, 2 * rows(), [&](int64_t begin, int64_t end) {
@@ -205,12 +206,13 @@ class CpuDecoder::Pass {
       for (int64_t i = 0; i < rows(); ++i) {
         kernels::SiluMultiply(up_.get() + i * inner + begin, end - begin, gate_.get() + i * inner + begin);
       }
+      gated.Take(begin, end);
     });
+    return gated;
   }
 
-  // x += product(from).
-  void AddProduct(const Product& product, const float* from) {
-    const kernels::LinearInput input = InputOf(from, product);
+  // x += product(input).
+  void AddProduct(const Product& product, const kernels::LinearInput& input) {
     const int64_t hidden = config_.hidden_size;
     ForOutputs(team_, product.weight, rows(), [&](int64_t begin, int64_t end) {
       Multiply(product, input, begin, end, change_.get());
