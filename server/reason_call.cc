@@ -25,8 +25,11 @@ void ReasonCall::Refuse(const absl::Status& status) {
   {
     const std::lock_guard<std::mutex> lock(mu_);
     result_ = status;
+    writing_ = false;
+    scheduled_ = true;
   }
-  Pump();
+  // Not at once: under overload, those of a round go out together, for a fraction of the work.
+  host_->writers().Schedule(shared_from_this());
 }
 
 void ReasonCall::Start(EnginePool* pool, ReasonRequest request, SubmitOptions options, bool omit_drafts) {
@@ -34,25 +37,28 @@ void ReasonCall::Start(EnginePool* pool, ReasonRequest request, SubmitOptions op
   strategy_ = StrategyName(request.strategy);
   deadline_ = options.deadline;
   omit_drafts_ = omit_drafts;
-  StartSendInitialMetadata();  // before any event can be written: writing sends it too, and it must go out once
+  {
+    const std::lock_guard<std::mutex> lock(mu_);
+    writing_ = true;  // events wait: the metadata goes out ahead of them, but not ahead of a refusal
+  }
   absl::StatusOr<std::shared_ptr<RequestTicket>> ticket = pool->Submit(
       std::move(request), std::move(options), this,
       [self = shared_from_this()](absl::StatusOr<ReasonResult> result) { self->OnResult(std::move(result)); });
-  const bool no_room = absl::IsResourceExhausted(ticket.status());
-  const absl::Status refusal = no_room ? WithRetryDelay(ticket.status(), host_->RetryDelay()) : ticket.status();
+  if (!ticket.ok()) {
+    const bool no_room = absl::IsResourceExhausted(ticket.status());
+    return Refuse(no_room ? WithRetryDelay(ticket.status(), host_->RetryDelay()) : ticket.status());
+  }
+  StartSendInitialMetadata();
   bool cancel = false;
   {
     const std::lock_guard<std::mutex> lock(mu_);
-    if (!refusal.ok()) {
-      result_ = refusal;
-    } else {
-      admitted_ = true;
-      cancel = !abandoned_.ok();
-      if (!result_.has_value())
-        ticket_ = *ticket;  // kept after the result, it could hold this call through the pool's callback
-    }
+    writing_ = false;
+    admitted_ = true;
+    cancel = !abandoned_.ok();
+    if (!result_.has_value())
+      ticket_ = *ticket;  // kept after the result, it could hold this call through the pool's callback
   }
-  if (ticket.ok()) host_->metrics().CountAdmitted();
+  host_->metrics().CountAdmitted();
   if (cancel) (*ticket)->Cancel();
   Pump();
 }
