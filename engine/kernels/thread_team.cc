@@ -32,9 +32,12 @@ void LetOthersPass() {
 
 }  // namespace
 
+int ThreadCount(int threads) {
+  return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
 ThreadTeam::ThreadTeam(int threads) {
-  if (threads == 0) threads = static_cast<int>(std::thread::hardware_concurrency());
-  for (int i = 1; i < threads; ++i) helpers_.emplace_back([this] { Help(); });
+  for (int i = 1; i < ThreadCount(threads); ++i) helpers_.emplace_back([this] { Help(); });
 }
 
 ThreadTeam::~ThreadTeam() {

@@ -3,11 +3,11 @@
 //   ThreadTeam team(4);
 //   team.ParallelFor(outputs, /*grain=*/64, [&](int64_t begin, int64_t end) { … });
 //
-// A loop is cut into a few parts that whoever is awake takes one after another, so a helper that is late or that the
-// system has put aside delays nobody. Helpers keep looking for the next loop for a moment before they sleep: handing
-// over then costs about a microsecond; torch's own threads cost more and keep their cores busy for longer. Thread-safe:
-// a loop that begins while another is under way (or within it) runs on its caller alone. ParallelFor blocks until the
-// whole loop is done; `body` must not throw.
+// A loop is cut into a few parts that whoever is awake takes one after another, so a helper that is late delays nobody;
+// one that the system puts aside within a part delays that part. Helpers keep looking for the next loop for a moment
+// before they sleep: handing over then costs about a microsecond; torch's own threads cost more and keep their cores
+// busy for longer. Thread-safe: a loop that begins while another is under way (or within it) runs on its caller alone.
+// ParallelFor blocks until the whole loop is done; `body` must not throw.
 #ifndef NABLA_ENGINE_KERNELS_THREAD_TEAM_H_
 #define NABLA_ENGINE_KERNELS_THREAD_TEAM_H_
 
@@ -18,6 +18,9 @@
 #include <vector>
 
 namespace nabla {
+
+// What `threads` of an engine's options means, for every library that has threads: 0 is one a core.
+int ThreadCount(int threads);
 
 class ThreadTeam {
  public:

@@ -54,12 +54,10 @@ absl::StatusOr<std::unique_ptr<ModelEngine>> ModelEngine::Create(const EnginePoo
                                                                  const std::string& device,
                                                                  const RewardModelFactory& reward_model_factory) {
   std::unique_ptr<ModelEngine> engine(new ModelEngine());
-  engine->batcher_ = std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = options.max_batch_tokens,
-                                                                .on_thread_start =
-                                                                    [threads = options.threads] {
-                                                                      if (threads > 0) at::set_num_threads(threads);
-                                                                    },
-                                                                .on_pass = options.on_batch});
+  engine->batcher_ = std::make_unique<Batcher>(
+      Batcher::Options{.max_batch_tokens = options.max_batch_tokens,
+                       .on_thread_start = [threads = options.threads] { at::set_num_threads(ThreadCount(threads)); },
+                       .on_pass = options.on_batch});
   NABLA_RETURN_IF_ERROR(engine->Load(options, device, reward_model_factory));
   return engine;
 }

@@ -3,10 +3,10 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <thread>
 
 #include "engine/base/fingerprint.h"
 #include "engine/base/status_macros.h"
+#include "engine/kernels/thread_team.h"
 #include "engine/model/fingerprint.h"
 #include "engine/reward/reward_kind.h"
 
@@ -28,8 +28,7 @@ absl::StatusOr<std::string> FingerprintOf(const RewardModelOptions& options, con
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RewardEngine>> RewardEngine::Create(const RewardEngineOptions& options) {
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const int threads = options.threads > 0 ? options.threads : cores;
+  const int threads = ThreadCount(options.threads);
   std::unique_ptr<RewardEngine> engine(new RewardEngine());
   engine->batcher_ =
       std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = options.max_batch_tokens,
