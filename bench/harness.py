@@ -285,6 +285,11 @@ class Goals:
         self.goals.append({"name": name, "value": value, "wanted": wanted, "met": bool(met)})
         print(f"  {'met   ' if met else 'MISSED'} {name}: {value} (wanted: {wanted})", flush=True)
 
+    def include(self, part):
+        """Takes over what a part of the measurement, with Goals of its own, has printed."""
+        self.figures[part.name] = part.figures
+        self.goals += [{**goal, "name": f"{part.name}: {goal['name']}"} for goal in part.goals]
+
     def write(self):
         folder = ROOT / "build" / "bench"
         folder.mkdir(parents=True, exist_ok=True)

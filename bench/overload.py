@@ -57,9 +57,17 @@ def judge_counters(goals, before, after, report):
 
 
 def measure(programs, goals, arguments):
+    for strategy in arguments.strategies.split(","):
+        print(f"{strategy} requests")
+        part = harness.Goals(strategy)
+        overload(programs, part, strategy, arguments)
+        goals.include(part)
+
+
+def overload(programs, goals, strategy, arguments):
     server = programs.server(f"--max_running_requests={arguments.running}", f"--max_queued_requests={arguments.running}")
-    strategy = f"--strategy={arguments.strategy}"
-    closed = programs.bench(server, strategy, f"--concurrency={arguments.running}", "--warmup=3s",
+    flags = [f"--strategy={strategy}", *(["--learning_rate=0.5"] if strategy == "nabla" else [])]
+    closed = programs.bench(server, *flags, f"--concurrency={arguments.running}", "--warmup=3s",
                             f"--duration={arguments.capacity_seconds}s")
     calm = closed.report(arguments.capacity_seconds + harness.PATIENCE_SECONDS)
     capacity = calm["requests_per_second"]
@@ -69,7 +77,7 @@ def measure(programs, goals, arguments):
     goals.figure("a good request ends within, s", limit, f"{limit:.2f}")
     before = server.await_idle()
 
-    load = programs.bench(server, strategy, f"--rate={FACTOR * capacity}", "--warmup=0s",
+    load = programs.bench(server, *flags, f"--rate={FACTOR * capacity}", "--warmup=0s",
                           f"--duration={arguments.seconds}s", f"--slo_e2e={limit}s")
     samples = watch_memory(server, load, arguments.seconds)
     report = load.report()
@@ -88,6 +96,7 @@ def measure(programs, goals, arguments):
                refusal["count"] > 0 and refusal["p99"] < WANTED_REFUSAL_SECONDS, "< 50")
     judge_memory(goals, samples)
     judge_counters(goals, before, server.await_idle(), report)
+    server.stop()
 
 
 if __name__ == "__main__":
@@ -95,5 +104,5 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=120, help="of overload (default %(default)s)")
     parser.add_argument("--capacity_seconds", type=float, default=15, help="of the closed loop (default %(default)s)")
     parser.add_argument("--running", type=int, default=16, help="requests that run at once, and that may wait (default %(default)s)")
-    parser.add_argument("--strategy", default="greedy", help="what is asked for (default %(default)s)")
+    parser.add_argument("--strategies", default="nabla,greedy", help="what is asked for, one after another (default %(default)s)")
     sys.exit(harness.run("overload", measure, parser))

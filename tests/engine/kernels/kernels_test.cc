@@ -41,29 +41,35 @@ struct Shape {
   int64_t rows, inputs, outputs;
 };
 
-class LinearTest : public testing::TestWithParam<Shape> {};
+class LinearTest : public testing::TestWithParam<Shape> {
+ protected:
+  const int64_t rows_ = GetParam().rows, inputs_ = GetParam().inputs, outputs_ = GetParam().outputs;
+  const std::vector<float> x_ = Random(rows_ * inputs_, 1), weight_ = Random(outputs_ * inputs_, 2);
+  const std::vector<uint16_t> half_ = ToBfloat16(weight_);
+
+  WeightMatrix Matrix(NumberType type) const {
+    const void* data = type == NumberType::kFloat32 ? static_cast<const void*>(weight_.data()) : half_.data();
+    return {data, type, outputs_, inputs_};
+  }
+};
 
 TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
-  const auto [rows, inputs, outputs] = GetParam();
-  const std::vector<float> x = Random(rows * inputs, 1), weight = Random(outputs * inputs, 2),
-                           bias = Random(outputs, 3);
-  const std::vector<uint16_t> half = ToBfloat16(weight);
+  const std::vector<float> bias = Random(outputs_, 3);
   for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
-    const void* data = type == NumberType::kFloat32 ? static_cast<const void*>(weight.data()) : half.data();
-    std::vector<float> out(rows * outputs);
-    const LinearInput input(x.data(), rows, inputs, type);
-    Linear({data, type, outputs, inputs}, input, bias.data(), out.data(), outputs, 0, outputs);
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t o = 0; o < outputs; ++o) {
+    const bool wide = type == NumberType::kFloat32;
+    std::vector<float> out(rows_ * outputs_);
+    Linear(Matrix(type), LinearInput(x_.data(), rows_, inputs_, type), bias.data(), out.data(), outputs_, 0, outputs_);
+    for (int64_t i = 0; i < rows_; ++i) {
+      for (int64_t o = 0; o < outputs_; ++o) {
         double expected = bias[o], size = 1;
-        for (int64_t k = 0; k < inputs; ++k) {
-          const float w = type == NumberType::kFloat32 ? weight[o * inputs + k] : FromBfloat16(half[o * inputs + k]);
-          const float number = x[i * inputs + k];
-          const double factor = type == NumberType::kFloat32 ? number : FromBfloat16(RoundToBfloat16(number));
+        for (int64_t k = 0; k < inputs_; ++k) {
+          const float w = wide ? weight_[o * inputs_ + k] : FromBfloat16(half_[o * inputs_ + k]);
+          const float number = x_[i * inputs_ + k];
+          const double factor = wide ? number : FromBfloat16(RoundToBfloat16(number));
           expected += factor * w;
           size += std::abs(factor * w);
         }
-        ASSERT_NEAR(out[i * outputs + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
+        ASSERT_NEAR(out[i * outputs_ + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
       }
     }
   }
@@ -71,21 +77,31 @@ TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
 
 // Tiles of every shape add up the same numbers in the same order.
 TEST_P(LinearTest, ARowsBitsDoNotDependOnHowManyRowsThereAreNorOnHowOutputsAreDivided) {
-  const auto [rows, inputs, outputs] = GetParam();
-  const std::vector<float> x = Random(rows * inputs, 1), weight = Random(outputs * inputs, 2);
-  const std::vector<uint16_t> half = ToBfloat16(weight);
   for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
-    const void* data = type == NumberType::kFloat32 ? static_cast<const void*>(weight.data()) : half.data();
-    const WeightMatrix matrix{data, type, outputs, inputs};
-    std::vector<float> together(rows * outputs), apart(rows * outputs);
-    Linear(matrix, LinearInput(x.data(), rows, inputs, type), nullptr, together.data(), outputs, 0, outputs);
-    for (int64_t i = 0; i < rows; ++i) {
-      const LinearInput row(x.data() + i * inputs, 1, inputs, type);
-      for (int64_t o = 0; o < outputs; o += 3) {
-        Linear(matrix, row, nullptr, apart.data() + i * outputs, outputs, o, std::min(o + 3, outputs));
+    std::vector<float> together(rows_ * outputs_), apart(rows_ * outputs_);
+    Linear(Matrix(type), LinearInput(x_.data(), rows_, inputs_, type), nullptr, together.data(), outputs_, 0, outputs_);
+    for (int64_t i = 0; i < rows_; ++i) {
+      const LinearInput row(x_.data() + i * inputs_, 1, inputs_, type);
+      for (int64_t o = 0; o < outputs_; o += 3) {
+        Linear(Matrix(type), row, nullptr, apart.data() + i * outputs_, outputs_, o, std::min(o + 3, outputs_));
       }
     }
     EXPECT_EQ(together, apart);
+  }
+}
+
+// As the columns of x come from several threads, in any order.
+TEST_P(LinearTest, AnInputTakenInPiecesIsTheSame) {
+  constexpr int64_t kPiece = LinearInput::kTogether;
+  for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
+    auto pieces = LinearInput::InPieces(x_.data(), rows_, inputs_, type);
+    for (int64_t begin = (inputs_ - 1) / kPiece * kPiece; begin >= 0; begin -= kPiece) {
+      pieces.Take(begin, std::min(begin + kPiece, inputs_));
+    }
+    std::vector<float> whole(rows_ * outputs_), joined(rows_ * outputs_);
+    Linear(Matrix(type), LinearInput(x_.data(), rows_, inputs_, type), nullptr, whole.data(), outputs_, 0, outputs_);
+    Linear(Matrix(type), pieces, nullptr, joined.data(), outputs_, 0, outputs_);
+    EXPECT_EQ(whole, joined);
   }
 }
 
@@ -161,6 +177,18 @@ TEST(ElementwiseTest, Bfloat16RoundsToNearestEven) {
   EXPECT_EQ(RoundToBfloat16(1.01171875f), 0x3f82) << "halfway, to even";
   EXPECT_EQ(RoundToBfloat16(-1.005f), 0xbf81);
   EXPECT_TRUE(std::isnan(FromBfloat16(RoundToBfloat16(std::nanf("")))));
+}
+
+TEST(ElementwiseTest, NarrowingAndWideningGoToTheNearestAndBack) {
+  const std::vector<float> numbers = Random(37, 10);
+  std::vector<uint16_t> half(37);
+  Narrow(NumberType::kBfloat16, numbers.data(), 37, half.data());
+  EXPECT_EQ(half, ToBfloat16(numbers));
+  std::vector<float> wide(37), same(37);
+  Widen(NumberType::kBfloat16, half.data(), 37, wide.data());
+  for (size_t i = 0; i < wide.size(); ++i) EXPECT_EQ(wide[i], FromBfloat16(half[i]));
+  Narrow(NumberType::kFloat32, numbers.data(), 37, same.data());
+  EXPECT_EQ(same, numbers);
 }
 
 TEST(ElementwiseTest, NormRotationAndGateAgreeWithTheirFormulas) {
