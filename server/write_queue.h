@@ -3,9 +3,10 @@
 //   WriteQueue writers(/*threads=*/1);
 //   writers.Schedule(call);   // soon one of the threads calls call->Write()
 //
-// Schedule is constant time (one short lock; the thread is woken only where it sleeps) and safe from any thread. A job
-// is kept alive while it is scheduled. Jobs that are scheduled several times at once run at the same time: they see to
-// it themselves. Destruction runs what is scheduled, then joins the threads.
+// Threads write in rounds, whose length goes by what they write: see write_queue.cc. Schedule is constant time (one
+// short lock; the thread is woken only where it sleeps) and safe from any thread. A job is kept alive while it is
+// scheduled. Jobs that are scheduled several times at once run at the same time: they see to it themselves. Destruction
+// runs what is scheduled, then joins the threads.
 #ifndef NABLA_SERVER_WRITE_QUEUE_H_
 #define NABLA_SERVER_WRITE_QUEUE_H_
 
