@@ -79,6 +79,7 @@ NABLA_AMX inline void Transpose(__m512i* rows) {
   }
 }
 
+// To the nearest, ties to even. Not-a-numbers stay so, but for payloads that no arithmetic makes.
 NABLA_AMX inline __m512i RoundToBfloat16(__m512i numbers) {
   const __m512i last_bit = _mm512_and_si512(_mm512_srli_epi32(numbers, 16), _mm512_set1_epi32(1));
   return _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(numbers, last_bit), _mm512_set1_epi32(0x7fff)), 16);
