@@ -15,7 +15,6 @@ class AsyncReasonerClient::Call : public grpc::ClientReadReactor<v1::ReasonEvent
        DoneCallback on_done)
       : client_(client),
         request_(std::move(request)),
-        cancel_(options.cancel),
         on_event_(std::move(on_event)),
         on_done_(std::move(on_done)),
         by_caller_(options.cancel, context_),
@@ -56,13 +55,12 @@ class AsyncReasonerClient::Call : public grpc::ClientReadReactor<v1::ReasonEvent
  private:
   // Whether this is what gRPC makes of a call that reaches a server in the moment that it closes its port.
   bool WasReset(const grpc::Status& status) const {
-    const bool asked_for = client_->stop_.cancelled() || (cancel_ != nullptr && cancel_->cancelled());
+    const bool asked_for = by_caller_.cancelled() || by_client_.cancelled();
     return status.error_code() == grpc::StatusCode::CANCELLED && !started_ && !asked_for;
   }
 
   AsyncReasonerClient* const client_;
   const v1::ReasonRequest request_;
-  const CancelHandle* const cancel_;  // may be null
   const EventCallback on_event_;
   DoneCallback on_done_;
   const std::shared_ptr<grpc::ClientContext> context_ = std::make_shared<grpc::ClientContext>();

@@ -35,6 +35,8 @@ class CancelHandle {
     Registration(const Registration&) = delete;
     Registration& operator=(const Registration&) = delete;
 
+    bool cancelled() const { return handle_ != nullptr && handle_->cancelled(); }
+
    private:
     CancelHandle* const handle_;
     const std::shared_ptr<grpc::ClientContext> context_;

@@ -1,11 +1,10 @@
 #include "server/reward_server.h"
 
-#include <algorithm>
-#include <exception>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
+#include "server/metrics_port.h"
 
 namespace nabla {
 
@@ -39,12 +38,7 @@ absl::Status RewardServer::Open() {
 
 absl::Status RewardServer::ExposeMetrics() {
   if (options_.metrics_port < 0) return absl::OkStatus();
-  const std::string address = HostPort(options_.listener.host, options_.metrics_port);
-  try {
-    exposer_ = std::make_unique<prometheus::Exposer>(address);
-  } catch (const std::exception&) {
-    return CannotListen(address, "--metrics_port");
-  }
+  NABLA_ASSIGN_OR_RETURN(exposer_, OpenMetricsPort(options_.listener.host, options_.metrics_port));
   exposer_->RegisterCollectable(metrics_.registry());
   gauges_ = std::make_shared<CallGauges>(&service_->calls());
   exposer_->RegisterCollectable(gauges_);

@@ -1,12 +1,12 @@
 #include "server/server.h"
 
 #include <algorithm>
-#include <exception>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
+#include "server/metrics_port.h"
 
 namespace nabla {
 namespace {
@@ -58,12 +58,7 @@ absl::Status Server::Open() {
 absl::Status Server::ExposeMetrics() {
   if (options_.metrics_port < 0) return absl::OkStatus();
   const std::string& host = options_.metrics_host.empty() ? options_.listener.host : options_.metrics_host;
-  const std::string address = HostPort(host, options_.metrics_port);
-  try {
-    exposer_ = std::make_unique<prometheus::Exposer>(address);
-  } catch (const std::exception&) {
-    return CannotListen(address, "--metrics_port");
-  }
+  NABLA_ASSIGN_OR_RETURN(exposer_, OpenMetricsPort(host, options_.metrics_port));
   exposer_->RegisterCollectable(metrics_.registry());
   metrics_port_ = exposer_->GetListeningPorts().front();
   return absl::OkStatus();

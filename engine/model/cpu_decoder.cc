@@ -99,6 +99,9 @@ class CpuDecoder::Pass {
     KvCache* cache;
     int32_t token;
     int64_t position;
+
+    int32_t block() const { return cache->blocks()[position / kBlockTokens]; }
+    int64_t offset() const { return position % kBlockTokens; }
   };
 
   int64_t rows() const { return static_cast<int64_t>(rows_.size()); }
@@ -159,10 +162,10 @@ class CpuDecoder::Pass {
       part(layer.query, query_.get(), &layer.query_norm, [&](const Row& row, int64_t, float* x) { Rotate(row, x); });
       part(layer.key, key_.get(), &layer.key_norm, [&](const Row& row, int64_t head, float* x) {
         Rotate(row, x);
-        kernels::StoreKey(kv, row.cache->blocks()[row.position / kBlockTokens], row.position % kBlockTokens, head, x);
+        kernels::StoreKey(kv, row.block(), row.offset(), head, x);
       });
       part(layer.value, value_.get(), nullptr, [&](const Row& row, int64_t head, float* x) {
-        kernels::StoreValue(kv, row.cache->blocks()[row.position / kBlockTokens], row.position % kBlockTokens, head, x);
+        kernels::StoreValue(kv, row.block(), row.offset(), head, x);
       });
     });
   }

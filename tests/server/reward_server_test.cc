@@ -32,6 +32,14 @@ class RewardServerTest : public testing::Test {
       return not_ready_;
     });
   }
+  // The token is "secret"; `limits` are fields of its entry.
+  void StartAskingForToken(const TestFolder& folder, const std::string& limits = "") {
+    constexpr char kHash[] =
+        "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";  // printf %s secret | sha256sum
+    Start({.auth_tokens_file = folder.Write(
+               "tokens.textproto", absl::StrCat("tokens { name: \"nabla\" ", limits, " sha256: \"", kHash, "\" }\n"))});
+    Serve();
+  }
   void SetNotReady(const std::string& why) {
     const std::lock_guard<std::mutex> lock(mu_);
     not_ready_ = why;
@@ -121,11 +129,7 @@ TEST_F(RewardServerTest, AnOpenListenerIsLoggedAtTheStart) {
 
 TEST_F(RewardServerTest, ATokensLimitsHoldForTheEmbeddingButNotForGetInfo) {
   const TestFolder folder;
-  Start({.auth_tokens_file =
-             folder.Write("tokens.textproto",
-                          "tokens { name: \"nabla\" requests_per_minute: 1 "
-                          "sha256: \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\" }\n")});
-  Serve();
+  StartAskingForToken(folder, "requests_per_minute: 1");
   const auto stub = v1::RewardModel::NewStub(channel_);
   v1::GetRewardInfoResponse info;
   for (int i = 0; i < 3; ++i) {
@@ -149,12 +153,7 @@ TEST_F(RewardServerTest, ATokensLimitsHoldForTheEmbeddingButNotForGetInfo) {
 
 TEST_F(RewardServerTest, ShowsItsTokenToAServerThatAsksForOne) {
   const TestFolder folder;
-  // printf %s secret | sha256sum
-  Start({.auth_tokens_file =
-             folder.Write("tokens.textproto",
-                          "tokens { name: \"nabla\" "
-                          "sha256: \"2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\" }\n")});
-  Serve();
+  StartAskingForToken(folder);
   RemoteRewardModelOptions options;
   options.client.channel.address = address();
   EXPECT_EQ(RemoteRewardModel::Connect(options, NoProjection).status().code(), absl::StatusCode::kUnavailable);
