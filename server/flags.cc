@@ -89,7 +89,7 @@ ABSL_FLAG(Given<Strings>, devices, {},
 ABSL_FLAG(Given<ByteCount>, kv_cache_bytes, {},
           "Memory of one engine for keys and values, for example 512MiB. Default: 1GiB.");
 ABSL_FLAG(Given<int>, max_running_requests, {}, "Requests that run at once on one engine. Default: 64.");
-ABSL_FLAG(Given<int>, threads, {}, "Threads of one CPU engine. Default: 0, all cores.");
+ABSL_FLAG(Given<int>, threads, {}, "Threads of one CPU engine. Default: 0, the cores, or fewer for small models.");
 ABSL_FLAG(Given<int>, max_batch_tokens, {}, "Tokens of one forward pass. Default: 128.");
 ABSL_FLAG(Given<std::string>, reward_model, {},
           "Folder of the reward model. Without one, and without --reward_address, the nabla strategy is refused.");

@@ -28,7 +28,7 @@ ABSL_FLAG(std::string, verdict_question, "Is the answer above correct? Reply wit
 ABSL_FLAG(std::string, verdict_yes, "Yes", "The word of a verdict that speaks for the answer.");
 ABSL_FLAG(std::string, verdict_no, "No", "The word of a verdict that speaks against the answer.");
 ABSL_FLAG(int64_t, kv_cache_bytes, int64_t{1} << 30, "Memory for keys and values.");
-ABSL_FLAG(int, threads, 0, "Threads of the model's products on a CPU; 0: all cores.");
+ABSL_FLAG(int, threads, 0, "Threads of the model on a CPU; 0: the cores, or fewer for a small model.");
 ABSL_FLAG(int, max_batch_tokens, 128, "Rows of one forward pass, of all calls that share it.");
 ABSL_FLAG(int, max_concurrent_calls, 64, "Calls that run at once; each has a thread.");
 ABSL_FLAG(int, max_waiting_calls, 256, "Calls that may wait for a thread; more get RESOURCE_EXHAUSTED.");

@@ -13,6 +13,7 @@ namespace {
 constexpr int kLooksBeforeSleep = 4000;
 // More parts than threads even out threads that are not equally fast.
 constexpr int64_t kPartsPerThread = 2;
+constexpr int64_t kParametersPerThread = 4'000'000;
 
 void Pause() {
 #if defined(__x86_64__)
@@ -32,12 +33,14 @@ void LetOthersPass() {
 
 }  // namespace
 
-int ThreadCount(int threads) {
-  return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+int ThreadCount(int threads, int64_t parameters) {
+  if (threads > 0) return threads;
+  const int64_t cores = std::max<int64_t>(std::thread::hardware_concurrency(), 1);
+  return static_cast<int>(std::clamp<int64_t>(parameters / kParametersPerThread + 1, 1, cores));
 }
 
 ThreadTeam::ThreadTeam(int threads) {
-  for (int i = 1; i < ThreadCount(threads); ++i) helpers_.emplace_back([this] { Help(); });
+  for (int i = 1; i < threads; ++i) helpers_.emplace_back([this] { Help(); });
 }
 
 ThreadTeam::~ThreadTeam() {

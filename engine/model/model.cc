@@ -10,18 +10,6 @@
 #include "engine/model/vocabulary_projection.h"
 
 namespace nabla {
-namespace {
-
-int64_t CountParameters(const ModelConfig& config) {
-  const int64_t attention = config.hidden_size * config.head_dim * 2 * (config.num_heads + config.num_key_value_heads);
-  const int64_t layer = attention + 3 * config.hidden_size * config.intermediate_size + 2 * config.hidden_size;
-  const int64_t untied = !config.tie_word_embeddings && !config.sequence_classifier;
-  const int64_t head = config.sequence_classifier ? config.hidden_size : 0;
-  return config.num_layers * layer + (1 + untied) * config.vocabulary_size * config.hidden_size + config.hidden_size +
-         head;
-}
-
-}  // namespace
 
 absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& folder, const std::string& dtype_name,
                                                          const std::string& device_name, int64_t max_length,
@@ -56,7 +44,6 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& fold
     const std::filesystem::path path(folder);
     model->name_ = (path.has_filename() ? path : path.parent_path()).filename().string();
     model->max_length_ = max_length;
-    model->parameters_ = CountParameters(config);
     return model;
   });
 }
@@ -66,7 +53,7 @@ ModelInfo Model::info() const {
           .architecture = config_.architecture,
           .dtype = DtypeName(dtype_),
           .device = device_.str(),
-          .parameters = parameters_,
+          .parameters = config_.parameters(),
           .vocabulary_size = static_cast<int>(config_.vocabulary_size),
           .max_length = static_cast<int>(max_length_)};
 }

@@ -41,7 +41,6 @@ class Model {
   torch::Device device() const { return device_; }
   const std::string& name() const { return name_; }
   int64_t max_length() const { return max_length_; }  // prompt and response tokens of one sequence
-  int64_t parameters() const { return parameters_; }
   // Tokens that can be produced: known to the tokenizer and to the model.
   int64_t vocabulary_size() const { return head_.weight.size(0); }
   bool IsEndOfSequence(int32_t token) const;
@@ -73,7 +72,6 @@ class Model {
   torch::Device device_;
   std::string name_;
   int64_t max_length_ = 0;
-  int64_t parameters_ = 0;
 };
 
 }  // namespace nabla

@@ -122,6 +122,14 @@ absl::Status CheckOneLabel(const Json& json, const std::string& file) {
 
 }  // namespace
 
+int64_t ModelConfig::parameters() const {
+  const int64_t attention = hidden_size * head_dim * 2 * (num_heads + num_key_value_heads);
+  const int64_t layer = attention + 3 * hidden_size * intermediate_size + 2 * hidden_size;
+  const int64_t untied = !tie_word_embeddings && !sequence_classifier;
+  const int64_t head = sequence_classifier ? hidden_size : 0;
+  return num_layers * layer + (1 + untied) * vocabulary_size * hidden_size + hidden_size + head;
+}
+
 absl::StatusOr<ModelConfig> ModelConfig::Load(const std::string& folder) {
   const std::string file = folder + "/config.json";
   NABLA_ASSIGN_OR_RETURN(const Json json, ReadJsonObject(file));

@@ -51,6 +51,8 @@ struct ModelConfig {
   std::optional<int32_t> pad_token_id;
 
   static absl::StatusOr<ModelConfig> Load(const std::string& folder);
+
+  int64_t parameters() const;  // weights of a model of this shape, norms included, biases not
 };
 
 }  // namespace nabla

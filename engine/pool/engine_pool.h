@@ -41,7 +41,7 @@ struct EnginePoolOptions {
   std::vector<std::string> devices = {"auto"};  // one engine each: "cpu", "cuda:N" or "auto" (CUDA where there is one)
   int64_t kv_cache_bytes = int64_t{1} << 30;    // of one engine: keys and values of its models
   int max_running_requests = 64;                // of one engine; each has a thread
-  int threads = 0;                              // of one CPU engine's products; 0: all cores
+  int threads = 0;                              // of one CPU engine; 0: by cores and model, see ThreadCount
   int max_batch_tokens = 128;                   // rows of one forward pass
   int max_queued_requests = 256;
   int64_t max_queued_tokens = 1 << 20;  // as EstimateTokens counts them

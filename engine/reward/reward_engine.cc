@@ -8,6 +8,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/kernels/thread_team.h"
 #include "engine/model/fingerprint.h"
+#include "engine/model/model_config.h"
 #include "engine/reward/reward_kind.h"
 
 namespace nabla {
@@ -28,7 +29,8 @@ absl::StatusOr<std::string> FingerprintOf(const RewardModelOptions& options, con
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RewardEngine>> RewardEngine::Create(const RewardEngineOptions& options) {
-  const int threads = ThreadCount(options.threads);
+  NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(options.model.path));
+  const int threads = ThreadCount(options.threads, config.parameters());
   std::unique_ptr<RewardEngine> engine(new RewardEngine());
   engine->batcher_ =
       std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = options.max_batch_tokens,

@@ -25,7 +25,7 @@ struct RewardEngineOptions {
   RewardModelOptions model;
   std::string device = "auto";                 // "cpu", "cuda:N" or "auto" (CUDA where there is one)
   int64_t kv_cache_bytes = int64_t{1} << 30;   // of keys and values
-  int threads = 0;                             // of a CPU's products; 0: all cores
+  int threads = 0;                             // of a CPU's products; 0: by cores and model, see ThreadCount
   int max_batch_tokens = 128;                  // rows of one forward pass
   std::function<void(int64_t rows)> on_batch;  // after every forward pass, on the execution thread; must not block
 };

@@ -234,6 +234,14 @@ TEST(ElementwiseTest, StatsAreThoseOfTheSoftmax) {
   EXPECT_NEAR(StatsOf(sure.data(), 3).entropy, 0, 1e-6);
 }
 
+TEST(ThreadCountTest, IsAsToldOrACoreForEveryFewMillionParameters) {
+  const int cores = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  EXPECT_EQ(ThreadCount(3, 1), 3);
+  EXPECT_EQ(ThreadCount(0, 2'000'000), 1);
+  EXPECT_EQ(ThreadCount(0, 7'000'000), std::min(2, cores));
+  EXPECT_EQ(ThreadCount(0, int64_t{1} << 40), cores);
+}
+
 TEST(ThreadTeamTest, EveryIndexIsVisitedOnce) {
   ThreadTeam team(4);
   for (const int64_t count : {0, 1, 3, 4, 5, 1000}) {

@@ -137,7 +137,7 @@ TEST(ModelLoadingTest, ParametersAreThoseOfTheFile) {
   uint64_t header_size = 0;
   std::ifstream(file, std::ios::binary).read(reinterpret_cast<char*>(&header_size), 8);
   const int64_t norms = 2 * 2 * 32;  // of queries and keys, in two layers
-  EXPECT_EQ((*model)->parameters() + norms,
+  EXPECT_EQ((*model)->config().parameters() + norms,
             static_cast<int64_t>((std::filesystem::file_size(file) - 8 - header_size) / 4));
 }
 
