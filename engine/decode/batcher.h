@@ -109,8 +109,8 @@ class Batcher {
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_progress_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // infinite: idle
   // The execution thread's own: how long decoding has been kept waiting, and what its last step took.
-  int passes_since_idle_ = 0;  // up to those that yield
   absl::Duration owed_to_steps_, last_step_;
+  int64_t passes_since_idle_ = 0;
   std::thread thread_;
 };
 
