@@ -7,7 +7,6 @@ a core to the load, which elsewhere has a machine of its own: else what is measu
 """
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -67,8 +66,7 @@ def measure(programs, goals, arguments):
 
 
 def overload(programs, goals, strategy, arguments):
-    server = programs.server(f"--max_running_requests={arguments.running}", f"--max_queued_requests={arguments.running}",
-                             f"--threads={arguments.threads}")
+    server = programs.server(f"--max_running_requests={arguments.running}", f"--max_queued_requests={arguments.running}")
     flags = [f"--strategy={strategy}", *(["--learning_rate=0.5"] if strategy == "nabla" else [])]
     closed = programs.bench(server, *flags, f"--concurrency={arguments.running}", "--warmup=3s",
                             f"--duration={arguments.capacity_seconds}s")
@@ -107,7 +105,5 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=120, help="of overload (default %(default)s)")
     parser.add_argument("--capacity_seconds", type=float, default=15, help="of the closed loop (default %(default)s)")
     parser.add_argument("--running", type=int, default=16, help="requests that run at once, and that may wait (default %(default)s)")
-    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) - 1),
-                        help="of the engine (default: a core less than there are, %(default)s)")
     parser.add_argument("--strategies", default="nabla,greedy", help="what is asked for, one after another (default %(default)s)")
     sys.exit(harness.run("overload", measure, parser))

@@ -12,6 +12,7 @@ if(NABLA_BUILD_SERVER)
   find_package(Protobuf REQUIRED)
   find_package(gRPC REQUIRED)
   find_package(prometheus-cpp REQUIRED)
+  find_package(benchmark REQUIRED)
 endif()
 
 include(torch)

@@ -1,0 +1,385 @@
+// Micro-benchmarks of the engine (Google Benchmark), each with its share of what the machine can do.
+//
+//   nabla-engine-benchmark --model=lm --reward_model=rm [--dtype=bfloat16] [--threads=2] [--benchmark_filter=refine]
+//
+// The machine's limits are measured first, in the same run: the best rate of a matrix product of the same number type,
+// and the rate at which memory is read. A benchmark's `limit_share` is the least time that those allow (by its
+// multiplications, or by the weights it has to read, whichever takes longer) over the time it took.
+#include <benchmark/benchmark.h>
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <functional>
+#include <future>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "engine/base/status_macros.h"
+#include "engine/decode/batcher.h"
+#include "engine/decode/model_runner.h"
+#include "engine/decode/sampler.h"
+#include "engine/decode/session.h"
+#include "engine/decode/session_state.h"
+#include "engine/kernels/thread_team.h"
+#include "engine/model/kv_cache.h"
+#include "engine/model/kv_pool.h"
+#include "engine/model/model.h"
+#include "engine/pool/engine_pool.h"
+#include "engine/refine/gradient_field.h"
+#include "engine/refine/refinement.h"
+#include "engine/reward/local_reward_model.h"
+#include "engine/reward/response_scorer.h"
+#include "engine/reward/vocabulary_map.h"
+#include "engine/text/chat_template.h"
+#include "engine/text/streaming_detokenizer.h"
+
+namespace nabla {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr char kQuestion[] =
+    "Janet's ducks lay 16 eggs per day. She eats three for breakfast every morning and bakes muffins for her friends "
+    "every day with four. She sells the remainder at the farmers' market daily for $2 per fresh duck egg. How much in "
+    "dollars does she make every day?";
+
+struct Options {
+  std::string model, reward_model;
+  std::string dtype = "auto";
+  int threads = 0;
+};
+
+double SecondsOf(const std::function<void()>& work) {
+  const auto start = Clock::now();
+  work();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// The best of a few repetitions.
+double LeastSeconds(int repetitions, const std::function<void()>& work) {
+  double least = SecondsOf(work);
+  for (int i = 1; i < repetitions; ++i) least = std::min(least, SecondsOf(work));
+  return least;
+}
+
+// What the machine can do, with as many threads as the engine has.
+struct Limits {
+  double operations_per_second = 0;  // multiplications and additions of matrix products
+  double bytes_per_second = 0;       // read from memory
+
+  static Limits Measure(torch::ScalarType type) {
+    const torch::InferenceMode inference;
+    Limits limits;
+    for (const auto& [rows, inputs, outputs] :
+         {std::array<int64_t, 3>{1024, 1024, 1024}, {512, 1024, 4096}, {2048, 2048, 2048}}) {
+      const torch::Tensor x = torch::randn({rows, inputs}, torch::kFloat32).to(type),
+                          w = torch::randn({outputs, inputs}, torch::kFloat32).to(type);
+      at::linear(x, w);
+      const double seconds = LeastSeconds(8, [&] { at::linear(x, w); });
+      limits.operations_per_second = std::max(limits.operations_per_second, 2.0 * rows * inputs * outputs / seconds);
+    }
+    const torch::Tensor numbers = torch::ones({int64_t{64} << 20}, torch::kFloat32);
+    limits.bytes_per_second = numbers.numel() * 4.0 / LeastSeconds(5, [&] { benchmark::DoNotOptimize(numbers.sum()); });
+    return limits;
+  }
+
+  double LeastTime(double operations, double bytes) const {
+    return std::max(operations / operations_per_second, bytes / bytes_per_second);
+  }
+};
+
+class NoSink : public EventSink {
+ public:
+  void OnEvent(Event /*event*/) override {}
+};
+
+// The models with what runs them, as ModelEngine puts them together.
+class Bench {
+ public:
+  static absl::StatusOr<std::unique_ptr<Bench>> Create(const Options& options) {
+    auto bench = std::make_unique<Bench>();
+    bench->options_ = options;
+    NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(options.model));
+    const int threads = ThreadCount(options.threads, config.parameters());
+    at::set_num_threads(threads);
+    bench->batcher_ = std::make_unique<Batcher>(
+        Batcher::Options{.max_batch_tokens = 512, .on_thread_start = [threads] { at::set_num_threads(threads); }});
+    bench->team_ = std::make_shared<ThreadTeam>(threads);
+    NABLA_ASSIGN_OR_RETURN(bench->runner_, bench->Load(options.model));
+    NABLA_ASSIGN_OR_RETURN(bench->reward_runner_, bench->Load(options.reward_model));
+    NABLA_ASSIGN_OR_RETURN(
+        bench->reward_model_,
+        LocalRewardModel::Create(bench->reward_runner_, RewardModelOptions{.path = options.reward_model}));
+    bench->map_ = std::make_unique<VocabularyMap>(
+        bench->model().tokenizer(), static_cast<int>(bench->model().vocabulary_size()), *bench->reward_model_);
+    NABLA_ASSIGN_OR_RETURN(const std::string text, bench->model().chat_template()->Render({{"user", kQuestion}}, true));
+    bench->prompt_ = bench->model().tokenizer().Encode(text);
+    bench->limits_ = Limits::Measure(bench->model().dtype());
+    return bench;
+  }
+
+  void Register() {
+    for (const int rows : {1, 4, 8, 16}) {
+      Add(absl::StrCat("decode_step/batch:", rows), [this, rows](benchmark::State& state) { DecodeStep(state, rows); });
+    }
+    Add("prefill/tokens:96", [this](benchmark::State& state) { Prefill(state, 96); });
+    for (const int rows : {50, 200, 800}) {
+      Add(absl::StrCat("gradient/ahead:", rows), [this, rows](benchmark::State& state) { Refine(state, rows, 1); });
+    }
+    Add("refine/ahead:200/iterations:20", [this](benchmark::State& state) { Refine(state, 200, 20); });
+    Add("sampler", [this](benchmark::State& state) { Sample(state); });
+    Add("tokenizer", [this](benchmark::State& state) { Tokenize(state); });
+    Add("detokenizer", [this](benchmark::State& state) { Detokenize(state); });
+    Add("load", [this](benchmark::State& state) { LoadModel(state); });
+    Add("request/tokens:128/rollouts:8", [this](benchmark::State& state) { WholeRequest(state, 128, 8); });
+  }
+
+  const Limits& limits() const { return limits_; }
+
+ private:
+  const Model& model() const { return *runner_->model(); }
+
+  template <typename Body>
+  static void Add(const std::string& name, const Body& body) {
+    benchmark::RegisterBenchmark(name.c_str(), body)->Unit(benchmark::kMillisecond)->UseRealTime();
+  }
+
+  absl::StatusOr<std::shared_ptr<ModelRunner>> Load(const std::string& folder) {
+    NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model, Model::Load(folder, options_.dtype, "cpu", 0, team_));
+    auto pool = std::make_shared<KvPool>(model->config(), kKvTokens, model->dtype(), model->device());
+    return std::make_shared<ModelRunner>(std::move(model), std::move(pool), batcher_.get());
+  }
+
+  // Multiplications and additions of `rows` through the layers behind `keys` keys, and of a row through the head.
+  double LayerOperations(double rows, double keys) const {
+    const ModelConfig& c = model().config();
+    const double weights = static_cast<double>(c.parameters() - c.vocabulary_size * c.hidden_size);
+    return 2 * rows * weights + 4.0 * static_cast<double>(c.num_layers * c.num_heads * c.head_dim) * rows * keys;
+  }
+  double HeadOperations() const { return 2.0 * static_cast<double>(model().head_weight().numel()); }
+  double WeightBytes() const {
+    return static_cast<double>(model().config().parameters() * model().head_weight().element_size());
+  }
+
+  void SetShare(benchmark::State& state, double operations, double bytes) const {
+    state.counters["limit_share"] =
+        benchmark::Counter(limits_.LeastTime(operations, bytes), benchmark::Counter::kIsIterationInvariantRate);
+  }
+
+  static bool Failed(benchmark::State& state, const absl::Status& status) {
+    if (!status.ok()) state.SkipWithError(status.ToString().c_str());
+    return !status.ok();
+  }
+
+  std::vector<int32_t> RandomTokens(int64_t count) const {
+    std::vector<int32_t> ids(count);
+    std::mt19937 random(7);
+    for (int32_t& id : ids) id = static_cast<int32_t>(random() % model().vocabulary_size());
+    return ids;
+  }
+
+  // Hidden states of `ids` behind `cache`, as one pass.
+  absl::StatusOr<torch::Tensor> Extend(KvCache& cache, absl::Span<const int32_t> ids) const {
+    NABLA_RETURN_IF_ERROR(cache.Prepare(static_cast<int64_t>(ids.size())));
+    return model().body().Extend({{&cache, ids}});
+  }
+
+  // One token for each of `rows` sequences behind the prompt, with its logits.
+  void DecodeStep(benchmark::State& state, int rows) const {
+    const torch::InferenceMode inference;
+    std::vector<KvCache> caches;
+    for (int i = 0; i < rows; ++i) {
+      caches.emplace_back(runner_->kv_pool());
+      if (Failed(state, Extend(caches.back(), prompt_).status())) return;
+    }
+    const std::vector<int32_t> tokens = RandomTokens(rows);
+    for (auto _ : state) {
+      std::vector<Slice> slices;
+      for (int i = 0; i < rows; ++i) {
+        KvCache& cache = caches[i];
+        cache.Truncate(static_cast<int64_t>(prompt_.size()));
+        if (Failed(state, cache.Prepare(1))) return;
+        slices.push_back({&cache, absl::MakeConstSpan(tokens).subspan(i, 1)});
+      }
+      benchmark::DoNotOptimize(model().Head(model().body().Extend(slices)));
+    }
+    state.SetItemsProcessed(state.iterations() * rows);
+    SetShare(state, LayerOperations(rows, static_cast<double>(prompt_.size())) + rows * HeadOperations(),
+             WeightBytes());
+  }
+
+  void Prefill(benchmark::State& state, int tokens) const {
+    const torch::InferenceMode inference;
+    const std::vector<int32_t> ids = RandomTokens(tokens);
+    for (auto _ : state) {
+      KvCache cache(runner_->kv_pool());
+      const absl::StatusOr<torch::Tensor> hidden = Extend(cache, ids);
+      if (Failed(state, hidden.status())) return;
+      benchmark::DoNotOptimize(model().Head(hidden->narrow(0, tokens - 1, 1)));
+    }
+    state.SetItemsProcessed(state.iterations() * tokens);
+    SetShare(state, LayerOperations(tokens, tokens / 2.0) + HeadOperations(), WeightBytes());
+  }
+
+  // RefineAhead on a rollout of `ahead` tokens behind the prompt, with a learning rate that moves no argmax: one
+  // gradient through both models, then `iterations` of Adam with it.
+  void Refine(benchmark::State& state, int ahead, int iterations) const {
+    const StopToken stop;
+    NoSink sink;
+    Usage usage;
+    SessionState session(runner_.get(), {.prompt_ids = prompt_, .max_new_tokens = ahead});
+    session.stop = &stop;
+    session.sink = &sink;
+    session.usage = &usage;
+    session.response = RandomTokens(ahead);
+    if (Failed(state, FillSession(session))) return;
+    RefinementOptions options;
+    options.iterations = iterations;
+    options.learning_rate = 1e-3;
+    for (auto _ : state) {
+      state.PauseTiming();  // a fresh context: the reward model has seen no more than the prompt
+      absl::StatusOr<std::unique_ptr<RewardContext>> context = reward_model_->Open({{"user", kQuestion}}, ahead, &stop);
+      if (Failed(state, context.status())) return;
+      ResponseScorer scorer(reward_model_.get(), map_.get(), *std::move(context), &usage);
+      std::shared_ptr<const GradientField> field;
+      state.ResumeTiming();
+      const absl::StatusOr<RefinementResult> result = RefineAhead(session, scorer, options, field);
+      if (Failed(state, result.status())) return;
+      state.counters["gradient_steps"] = result->gradient_steps;
+    }
+    // Forwards and backwards through both, logits and their way back to hidden states, and G of the one free row.
+    const double operations = 4 * LayerOperations(ahead, static_cast<double>(prompt_.size()) + ahead / 2.0) +
+                              (2.0 * ahead + 2) * HeadOperations();
+    SetShare(state, operations, 2 * WeightBytes());
+  }
+
+  absl::Status FillSession(SessionState& session) const {
+    const torch::InferenceMode inference;
+    NABLA_ASSIGN_OR_RETURN(const torch::Tensor prompt, Extend(session.cache, prompt_));
+    NABLA_ASSIGN_OR_RETURN(const torch::Tensor response, Extend(session.cache, session.response));
+    session.hidden.copy_(torch::cat({prompt.narrow(0, prompt.size(0) - 1, 1), response}));
+    const torch::Tensor argmax = model().Head(session.hidden).argmax(-1);
+    for (size_t i = 0; i < session.response.size(); ++i) {
+      session.stats.push_back({.argmax = static_cast<int32_t>(argmax[static_cast<int64_t>(i)].item<int64_t>())});
+    }
+    return absl::OkStatus();
+  }
+
+  void Sample(benchmark::State& state) const {
+    const torch::Tensor logits = torch::randn({model().vocabulary_size()}, torch::kFloat32) * 3;
+    const absl::Span<const float> row(logits.data_ptr<float>(), logits.numel());
+    RandomSource random(1);
+    const SamplingOptions options{.temperature = 0.7, .top_k = 50, .top_p = 0.9};
+    for (auto _ : state) benchmark::DoNotOptimize(SampleToken(row, options, random));
+  }
+
+  void Tokenize(benchmark::State& state) const {
+    for (auto _ : state) benchmark::DoNotOptimize(model().tokenizer().Encode(kQuestion));
+    state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(sizeof(kQuestion) - 1));
+  }
+
+  void Detokenize(benchmark::State& state) const {
+    const std::vector<int32_t> ids = model().tokenizer().Encode(kQuestion);
+    for (auto _ : state) {
+      StreamingDetokenizer detokenizer(model().shared_tokenizer(), /*skip_special_tokens=*/true);
+      for (const int32_t id : ids) benchmark::DoNotOptimize(detokenizer.Push(id));
+    }
+    state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(ids.size()));
+  }
+
+  void LoadModel(benchmark::State& state) const {
+    for (auto _ : state) {
+      if (Failed(state, Model::Load(options_.model, options_.dtype, "cpu", 0, team_).status())) return;
+    }
+  }
+
+  // A ∇ request as hf_baseline.py's: greedy rollouts, resampling by argmax, so that the tokens can be compared.
+  void WholeRequest(benchmark::State& state, int tokens, int rollouts) const {
+    absl::StatusOr<std::unique_ptr<EnginePool>> pool =
+        EnginePool::Create({.model = {.path = options_.model, .dtype = options_.dtype},
+                            .reward_model = RewardModelOptions{.path = options_.reward_model, .dtype = options_.dtype},
+                            .devices = {"cpu"},
+                            .threads = options_.threads});
+    if (Failed(state, pool.status())) return;
+    NablaOptions nabla{.max_rollouts = rollouts};
+    nabla.refinement.learning_rate = 0.3;
+    NoSink sink;
+    for (auto _ : state) {
+      std::promise<absl::StatusOr<ReasonResult>> ended;
+      const ReasonRequest request{.messages = {{"user", kQuestion}}, .strategy = nabla, .max_new_tokens = tokens};
+      const auto ticket = (*pool)->Submit(
+          request, {}, &sink, [&](absl::StatusOr<ReasonResult> result) { ended.set_value(std::move(result)); });
+      if (Failed(state, ticket.status())) return;
+      const absl::StatusOr<ReasonResult> result = ended.get_future().get();
+      if (Failed(state, result.status())) return;
+      state.counters["rollouts"] = result->usage.rollouts;
+      state.SetLabel(absl::StrJoin(result->token_ids, ","));
+    }
+  }
+
+  static constexpr int64_t kKvTokens = 16384;
+
+  Options options_;
+  std::shared_ptr<ThreadTeam> team_;
+  std::unique_ptr<Batcher> batcher_;
+  std::shared_ptr<ModelRunner> runner_, reward_runner_;
+  std::unique_ptr<LocalRewardModel> reward_model_;
+  std::unique_ptr<VocabularyMap> map_;
+  std::vector<int32_t> prompt_;
+  Limits limits_;
+};
+
+constexpr char kUsage[] =
+    "usage: nabla-engine-benchmark --model=FOLDER --reward_model=FOLDER [--dtype=auto|float32|bfloat16] [--threads=N] "
+    "[--benchmark_filter=REGEX …]\n";
+
+absl::StatusOr<Options> ParseFlags(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    absl::string_view argument = argv[i];
+    if (absl::ConsumePrefix(&argument, "--model=")) {
+      options.model = std::string(argument);
+    } else if (absl::ConsumePrefix(&argument, "--reward_model=")) {
+      options.reward_model = std::string(argument);
+    } else if (absl::ConsumePrefix(&argument, "--dtype=")) {
+      options.dtype = std::string(argument);
+    } else if (!absl::ConsumePrefix(&argument, "--threads=") || !absl::SimpleAtoi(argument, &options.threads)) {
+      return absl::InvalidArgumentError(absl::StrCat("unknown argument ", argv[i]));
+    }
+  }
+  if (options.model.empty() || options.reward_model.empty()) {
+    return absl::InvalidArgumentError("--model and --reward_model are required");
+  }
+  return options;
+}
+
+absl::Status Main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  NABLA_ASSIGN_OR_RETURN(const Options options, ParseFlags(argc, argv));
+  NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Bench> bench, Bench::Create(options));
+  benchmark::AddCustomContext("gflops_limit", absl::StrCat(bench->limits().operations_per_second / 1e9));
+  benchmark::AddCustomContext("gbytes_per_second_limit", absl::StrCat(bench->limits().bytes_per_second / 1e9));
+  bench->Register();
+  benchmark::RunSpecifiedBenchmarks();
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace nabla
+
+int main(int argc, char** argv) {
+  const absl::Status status = nabla::Main(argc, argv);
+  if (status.ok()) return 0;
+  std::cerr << "nabla-engine-benchmark: " << status.message() << "\n" << nabla::kUsage;
+  return 1;
+}
