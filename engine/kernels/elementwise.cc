@@ -8,48 +8,12 @@
 #define HWY_TARGET_INCLUDE "engine/kernels/elementwise.cc"
 #include "hwy/foreach_target.h"
 // Behind foreach_target.h.
-#include "engine/kernels/load-inl.h"
-#include "hwy/contrib/math/math-inl.h"
+#include "engine/kernels/row-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace nabla::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-using Tag = hn::ScalableTag<float>;
-
-// Stores the first `count` lanes.
-void StoreFirst(hn::Vec<Tag> vector, float* to, int64_t count) {
-  HWY_ALIGN float padded[hn::MaxLanes(Tag())];
-  hn::Store(vector, Tag(), padded);
-  std::memcpy(to, padded, count * sizeof(float));
-}
-
-// to[i] = function(operands[i]…), a vector at a time; the end goes through the same operations.
-template <typename Function, typename... Operand>
-void ForEach(int64_t count, float* to, const Function& function, const Operand*... operands) {
-  const Tag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) hn::StoreU(function(LoadWide(d, operands + i)...), d, to + i);
-  if (i < count) StoreFirst(function(LoadWideFirst(d, operands + i, count - i)...), to + i, count - i);
-}
-
-// Folds all of x, the end padded with `padding`.
-template <typename Function>
-hn::Vec<Tag> Fold(const float* x, int64_t count, hn::Vec<Tag> start, const Function& function) {
-  const Tag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) start = function(start, hn::LoadU(d, x + i));
-  if (i < count) {
-    HWY_ALIGN float padded[hn::MaxLanes(Tag())];
-    for (int64_t lane = 0; lane < lanes; ++lane) padded[lane] = i + lane < count ? x[i + lane] : x[0];
-    const auto mask = hn::FirstN(d, static_cast<size_t>(count - i));
-    start = hn::IfThenElse(mask, function(start, hn::Load(d, padded)), start);
-  }
-  return start;
-}
 
 void Widen(NumberType type, const void* from, int64_t count, float* to) {
   const auto same = [](hn::Vec<Tag> x) HWY_ATTR { return x; };
@@ -58,6 +22,25 @@ void Widen(NumberType type, const void* from, int64_t count, float* to) {
   } else {
     ForEach(count, to, same, static_cast<const hwy::bfloat16_t*>(from));
   }
+}
+
+// To the nearest, ties to even.
+void NarrowToBfloat16(const float* from, int64_t count, uint16_t* to) {
+  const Tag d;
+  const hn::RebindToUnsigned<Tag> bits_tag;
+  const hn::Rebind<uint16_t, Tag> half_tag;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    const auto x = hn::LoadU(d, from + i);
+    const auto bits = hn::BitCast(bits_tag, x);
+    const auto last_bit = hn::And(hn::ShiftRight<16>(bits), hn::Set(bits_tag, 1));
+    const auto nearest = hn::ShiftRight<16>(hn::Add(hn::Add(bits, last_bit), hn::Set(bits_tag, 0x7fff)));
+    const auto not_a_number = hn::Or(hn::ShiftRight<16>(bits), hn::Set(bits_tag, 0x40));
+    const auto chosen = hn::IfThenElse(hn::RebindMask(bits_tag, hn::IsNaN(x)), not_a_number, nearest);
+    hn::StoreU(hn::DemoteTo(half_tag, hn::BitCast(hn::RebindToSigned<Tag>(), chosen)), half_tag, to + i);
+  }
+  for (; i < count; ++i) to[i] = RoundToBfloat16(from[i]);
 }
 
 void Add(const float* from, int64_t count, float* to) {
@@ -131,6 +114,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nabla::kernels {
 HWY_EXPORT(Widen);
+HWY_EXPORT(NarrowToBfloat16);
 HWY_EXPORT(Add);
 HWY_EXPORT(RmsNorm);
 HWY_EXPORT(Rotate);
@@ -145,7 +129,7 @@ void Narrow(NumberType type, const float* from, int64_t count, void* to) {
   if (type == NumberType::kFloat32) {
     std::memcpy(to, from, count * sizeof(float));
   } else {
-    std::transform(from, from + count, static_cast<uint16_t*>(to), RoundToBfloat16);
+    HWY_DYNAMIC_DISPATCH(NarrowToBfloat16)(from, count, static_cast<uint16_t*>(to));
   }
 }
 

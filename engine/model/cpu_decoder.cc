@@ -5,6 +5,7 @@
 
 #include "engine/kernels/attention.h"
 #include "engine/kernels/elementwise.h"
+#include "engine/model/cpu_tensors.h"
 
 namespace nabla {
 namespace {
@@ -14,18 +15,8 @@ constexpr int64_t kMultiplicationsPerTask = 150'000;
 // Outputs of a product are divided by as many, which the kernels take at once, here and as the next product's input.
 constexpr int64_t kOutputsTogether = kernels::LinearInput::kTogether;
 
-kernels::NumberType TypeOf(const torch::Tensor& tensor) {
-  return tensor.scalar_type() == torch::kFloat32 ? kernels::NumberType::kFloat32 : kernels::NumberType::kBfloat16;
-}
-
 kernels::WeightMatrix MatrixOf(const torch::Tensor& weight) {
   return {.data = weight.data_ptr(), .type = TypeOf(weight), .outputs = weight.size(0), .inputs = weight.size(1)};
-}
-
-std::vector<float> Widened(const torch::Tensor& tensor) {
-  std::vector<float> wide(tensor.defined() ? tensor.numel() : 0);
-  if (!wide.empty()) kernels::Widen(TypeOf(tensor), tensor.data_ptr(), tensor.numel(), wide.data());
-  return wide;
 }
 
 // Calls body(begin, end) for parts of a product's outputs, or of several products' that have the same x and as many.

@@ -47,7 +47,9 @@ Transformer::Transformer(DecoderWeights weights, std::shared_ptr<ThreadTeam> tea
   cosines_ = weights_.cosines.to(weights_.dtype);
   sines_ = weights_.sines.to(weights_.dtype);
   const bool has_kernels = weights_.dtype == torch::kFloat32 || weights_.dtype == torch::kBFloat16;
-  if (weights_.device.is_cpu() && has_kernels) cpu_ = std::make_shared<CpuDecoder>(weights_);
+  if (!weights_.device.is_cpu() || !has_kernels) return;
+  cpu_ = std::make_shared<CpuDecoder>(weights_);
+  cpu_gradient_ = std::make_shared<CpuGradient>(weights_);
 }
 
 absl::StatusOr<Transformer> Transformer::Load(const ModelConfig& config, const Weights& weights, int64_t max_length,
@@ -168,8 +170,25 @@ torch::Tensor Transformer::ExtendWithTorch(absl::Span<const Slice> slices) const
   return hidden;
 }
 
-torch::Tensor Transformer::Forward(const torch::Tensor& embeddings, const KvCache& prefix,
-                                   int64_t prefix_length) const {
+Transformer::Pass Transformer::Forward(const torch::Tensor& embeddings, const KvCache& prefix,
+                                       int64_t prefix_length) const {
+  if (cpu_gradient_ != nullptr) {
+    const auto tape = std::make_shared<CpuGradient::Tape>();
+    return {.hidden = cpu_gradient_->Forward(embeddings, prefix, prefix_length, *tape, *team_),
+            .backward = [cpu = cpu_gradient_, tape, team = team_](const torch::Tensor& hidden_gradient) {
+              return cpu->Backward(hidden_gradient, *tape, *team);
+            }};
+  }
+  const torch::AutoGradMode with_gradient(true);
+  const torch::Tensor inputs = embeddings.detach().requires_grad_(true);
+  const torch::Tensor hidden = ForwardWithTorch(inputs, prefix, prefix_length);
+  return {.hidden = hidden.detach(), .backward = [inputs, hidden](const torch::Tensor& hidden_gradient) {
+            return torch::autograd::grad({hidden}, {inputs}, {hidden_gradient})[0].to(torch::kFloat32);
+          }};
+}
+
+torch::Tensor Transformer::ForwardWithTorch(const torch::Tensor& embeddings, const KvCache& prefix,
+                                            int64_t prefix_length) const {
   TORCH_CHECK(prefix_length <= prefix.length(), "the prefix holds ", prefix.length(), " tokens, ", prefix_length,
               " are needed");
   return Run(embeddings,

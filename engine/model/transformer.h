@@ -1,7 +1,8 @@
 // The decoder stack of Llama, Qwen2 and Qwen3: tokens in, hidden states after the final norm out. Includes torch.
 //
 //   torch::Tensor hidden = body.Extend({{&cache, ids}});                         // decoding: appends to the caches
-//   torch::Tensor hidden = body.Forward(embeddings, cache, prefix_length);      // refinement: differentiable
+//   Transformer::Pass pass = body.Forward(embeddings, cache, prefix_length);    // refinement
+//   torch::Tensor at_embeddings = pass.backward(hidden_gradient);
 //
 // Immutable and thread-safe; callers own the mutable state (the caches). n tokens, H hidden size. No batch dimension:
 // the sequences of a batch are rows of the same products, only attention tells them apart. Throws c10::Error;
@@ -12,6 +13,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -19,6 +21,7 @@
 #include "absl/types/span.h"
 #include "engine/kernels/thread_team.h"
 #include "engine/model/cpu_decoder.h"
+#include "engine/model/cpu_gradient.h"
 #include "engine/model/decoder_weights.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/model_config.h"
@@ -43,9 +46,16 @@ class Transformer {
   torch::Tensor Extend(absl::Span<const Slice> slices) const;
   torch::Tensor ExtendWithTorch(absl::Span<const Slice> slices) const;  // what other devices do; the same to rounding
 
-  // Differentiable in `embeddings` [n, H]: n tokens behind the first `prefix_length` of `prefix`, which are constants
-  // and not changed.
-  torch::Tensor Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length) const;
+  // Refinement: a pass over `embeddings` [n, H] behind the first `prefix_length` tokens of `prefix`, which are
+  // constants and not changed, and its derivative.
+  struct Pass {
+    torch::Tensor hidden;  // [n, H]
+    // From the gradient at `hidden` to that at the embeddings: float32 [n, H].
+    std::function<torch::Tensor(const torch::Tensor& hidden_gradient)> backward;
+  };
+  Pass Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length) const;
+  // The same for autograd, as other devices do it.
+  torch::Tensor ForwardWithTorch(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length) const;
 
  private:
   Transformer(DecoderWeights weights, std::shared_ptr<ThreadTeam> team);
@@ -59,8 +69,9 @@ class Transformer {
   torch::Tensor Attend(const torch::Tensor& query, const torch::Tensor& keys, const torch::Tensor& values) const;
 
   DecoderWeights weights_;
-  std::shared_ptr<const CpuDecoder> cpu_;  // null on other devices
-  torch::Tensor cosines_, sines_;          // in the model's type
+  std::shared_ptr<const CpuDecoder> cpu_;            // null on other devices
+  std::shared_ptr<const CpuGradient> cpu_gradient_;  // null on other devices
+  torch::Tensor cosines_, sines_;                    // in the model's type
   std::shared_ptr<ThreadTeam> team_;
 };
 

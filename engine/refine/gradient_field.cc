@@ -31,20 +31,18 @@ absl::StatusOr<GradientField> GradientField::Compute(const SessionState& state, 
 
 absl::Status GradientField::ComputeLikelihoodPart(const SessionState& state) {
   NABLA_RETURN_IF_ERROR(state.stop->Check());
-  const torch::AutoGradMode with_gradient(true);
   const absl::Span<const int32_t> ahead = absl::MakeConstSpan(response_).subspan(first_);
   // The last token is a target only; the first row's hidden state belongs to the constant prefix.
   hidden_ = state.hidden.narrow(0, first_, 1).clone();
-  input_gradient_ = torch::zeros({rows(), hidden_.size(1)}, hidden_.options());
+  input_gradient_ = torch::zeros({rows(), hidden_.size(1)}, hidden_.options().dtype(torch::kFloat32));
   const int64_t inputs_count = rows() - 1;
   if (inputs_count == 0) return absl::OkStatus();
   const Transformer& body = state.model->body();
-  const torch::Tensor inputs = body.Embed(ahead.subspan(0, inputs_count)).detach().requires_grad_(true);
-  const torch::Tensor hidden = body.Forward(inputs, state.cache, state.prompt_tokens() + first_);
-  const TokenLikelihood likelihood = ComputeTokenLikelihood(*state.model, hidden.detach(), ahead.subspan(1), true);
-  input_gradient_.narrow(0, 0, inputs_count)
-      .copy_(torch::autograd::grad({hidden}, {inputs}, {likelihood.hidden_gradient})[0]);
-  hidden_ = torch::cat({hidden_, hidden.detach()});
+  const Transformer::Pass pass =
+      body.Forward(body.Embed(ahead.subspan(0, inputs_count)), state.cache, state.prompt_tokens() + first_);
+  const TokenLikelihood likelihood = ComputeTokenLikelihood(*state.model, pass.hidden, ahead.subspan(1), true);
+  input_gradient_.narrow(0, 0, inputs_count).copy_(pass.backward(likelihood.hidden_gradient));
+  hidden_ = torch::cat({hidden_, pass.hidden});
   ModelWork& work = state.usage->language_model;
   ++work.forward_passes, ++work.backward_passes;
   work.forward_tokens += inputs_count, work.backward_tokens += inputs_count;

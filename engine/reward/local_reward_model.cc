@@ -207,13 +207,11 @@ class LocalRewardContext : public RewardContext {
   // ∂/∂x of a function of the hidden states behind `ids`, given as the gradient at those hidden states.
   template <typename HiddenGradient>
   torch::Tensor Backward(absl::Span<const int32_t> ids, int64_t prefix, const HiddenGradient& hidden_gradient) {
-    const torch::AutoGradMode with_gradient(true);
     const int64_t count = static_cast<int64_t>(ids.size());
-    const torch::Tensor inputs = model_->body().Embed(ids).detach().requires_grad_(true);
-    const torch::Tensor hidden = model_->body().Forward(inputs, cache_, prefix);
+    const Transformer::Pass pass = model_->body().Forward(model_->body().Embed(ids), cache_, prefix);
     ++work_.forward_passes, ++work_.backward_passes;
     work_.forward_tokens += count, work_.backward_tokens += count;
-    return torch::autograd::grad({hidden}, {inputs}, {hidden_gradient(hidden.detach())})[0];
+    return pass.backward(hidden_gradient(pass.hidden));
   }
 
   RewardGradient ScoreHeadGradient(absl::Span<const int32_t> response, int first) {

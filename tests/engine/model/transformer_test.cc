@@ -31,7 +31,7 @@ TEST_P(TransformerTest, ForwardBehindACachedPrefixEqualsForwardOfEverything) {
   KvCache whole = Cache(), prefix = Cache();
   const torch::Tensor expected = Extend(*model_, ids_, whole);
   Extend(*model_, absl::MakeConstSpan(ids_).subspan(0, 5), prefix);
-  const torch::Tensor behind = body.Forward(body.Embed(absl::MakeConstSpan(ids_).subspan(3)), prefix, 3);
+  const torch::Tensor behind = body.Forward(body.Embed(absl::MakeConstSpan(ids_).subspan(3)), prefix, 3).hidden;
   EXPECT_TRUE(torch::allclose(behind, expected.narrow(0, 3, 5), 1e-4, 1e-4));
   EXPECT_EQ(prefix.length(), 5) << "a differentiable pass must leave the cache alone";
 }
@@ -43,14 +43,52 @@ TEST_P(TransformerTest, GradientAtTheInputsAgreesWithFiniteDifferences) {
   const torch::Tensor start = body.Embed(absl::MakeConstSpan(ids_).subspan(3)).clone();
   torch::manual_seed(1);
   const torch::Tensor weights = torch::randn({5, 64}), direction = torch::randn({5, 64});
-  const auto value = [&](const torch::Tensor& inputs) { return (body.Forward(inputs, prefix, 3) * weights).sum(); };
-  const torch::Tensor inputs = start.clone().requires_grad_(true);
-  const torch::Tensor gradient = torch::autograd::grad({value(inputs)}, {inputs})[0];
+  const auto value = [&](const torch::Tensor& inputs) { return (body.Forward(inputs, prefix, 3).hidden * weights).sum(); };
+  const torch::Tensor gradient = body.Forward(start, prefix, 3).backward(weights);
   constexpr double kStep = 1e-3;
   const double numeric =
       (value(start + kStep * direction) - value(start - kStep * direction)).item<double>() / (2 * kStep);
   const double analytic = (gradient * direction).sum().item<double>();
   EXPECT_NEAR(numeric, analytic, 2e-2 * std::max(1.0, std::abs(analytic)));
+}
+
+// With enough rows for several threads and several blocks of attention. In bfloat16 both round; the written-out pass,
+// which does it less often, must come at least as near to float32.
+TEST_P(TransformerTest, TheWrittenOutPassAgreesWithAutograd) {
+  constexpr int64_t kRows = 150;
+  std::vector<int32_t> ids(kRows);
+  for (int64_t i = 0; i < kRows; ++i) ids[i] = static_cast<int32_t>((37 * i + 11) % 400);
+  torch::manual_seed(1);
+  const torch::Tensor at_hidden = torch::randn({kRows, model_->config().hidden_size});
+  struct Results {
+    torch::Tensor hidden, gradient;
+  };
+  const auto run = [&](const char* dtype, bool written_out) -> Results {
+    const auto model = Model::Load(GetParam(), dtype, "cpu", 0, std::make_shared<ThreadTeam>(3)).value();
+    const Transformer& body = model->body();
+    KvCache prefix = NewKvCache(*model);
+    Extend(*model, absl::MakeConstSpan(ids_).subspan(0, 5), prefix);
+    const torch::Tensor at_output = at_hidden.to(model->dtype());
+    if (written_out) {
+      const Transformer::Pass pass = body.Forward(body.Embed(ids), prefix, 5);
+      const torch::Tensor gradient = pass.backward(at_output);
+      EXPECT_TRUE(torch::equal(pass.backward(at_output), gradient)) << "once more, from the same tape";
+      return {pass.hidden.to(torch::kFloat32), gradient};
+    }
+    const torch::Tensor inputs = body.Embed(ids).detach().requires_grad_(true);
+    const torch::Tensor hidden = body.ForwardWithTorch(inputs, prefix, 5);
+    const torch::Tensor gradient = torch::autograd::grad({hidden}, {inputs}, {at_output})[0];
+    return {hidden.detach().to(torch::kFloat32), gradient.to(torch::kFloat32)};
+  };
+  const auto error = [](const torch::Tensor& a, const torch::Tensor& b) {
+    return ((a - b).norm() / b.norm()).item<double>();
+  };
+  const Results exact = run("float32", false), ours = run("float32", true);
+  EXPECT_LT(error(ours.hidden, exact.hidden), 1e-5);
+  EXPECT_LT(error(ours.gradient, exact.gradient), 1e-5);
+  const Results rounded = run("bfloat16", false), ours_rounded = run("bfloat16", true);
+  EXPECT_LT(error(ours_rounded.hidden, exact.hidden), error(rounded.hidden, exact.hidden));
+  EXPECT_LT(error(ours_rounded.gradient, exact.gradient), error(rounded.gradient, exact.gradient));
 }
 
 // What a token comes to must not depend on what shares its batch (the numbers, not only the text).

@@ -1,0 +1,30 @@
+// Derivatives of the row functions of elementwise.h, and softmax with its own, for gradients on a CPU. No torch.
+//
+// Every function works on one row of float32 numbers. Thread-safe.
+#ifndef NABLA_ENGINE_KERNELS_BACKWARD_H_
+#define NABLA_ENGINE_KERNELS_BACKWARD_H_
+
+#include <cstdint>
+
+namespace nabla::kernels {
+
+// gradient += ∂⟨out_gradient, RmsNorm(x)⟩/∂x.
+void AddRmsNormBackward(const float* x, const float* weight, const float* out_gradient, int64_t count, float epsilon,
+                        float* gradient);
+
+// Turns the other way round than Rotate, which is also Rotate's derivative.
+void RotateBack(const float* cosines, const float* sines, int64_t count, float* x);
+
+// Of out = silu(gate) · up: ∂/∂gate and ∂/∂up. The results may be the operands.
+void SiluMultiplyBackward(const float* gate, const float* up, const float* out_gradient, int64_t count,
+                          float* gate_gradient, float* up_gradient);
+
+// scores = softmax(scale · scores) over the first `visible` of `count`, in place; those behind become 0.
+void Softmax(int64_t visible, int64_t count, float scale, float* scores);
+
+// The gradient at the weights of a softmax becomes that at its unscaled scores, in place.
+void SoftmaxBackward(const float* weights, int64_t count, float scale, float* gradient);
+
+}  // namespace nabla::kernels
+
+#endif  // NABLA_ENGINE_KERNELS_BACKWARD_H_

@@ -1,0 +1,383 @@
+#include "engine/model/cpu_gradient.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "engine/kernels/backward.h"
+#include "engine/kernels/elementwise.h"
+#include "engine/model/cpu_tensors.h"
+#include "engine/model/row_parts.h"
+
+namespace nabla {
+namespace {
+
+// Rows whose attention is computed at once: what lies ahead of the last of them is left out.
+constexpr int64_t kAttentionRows = 64;
+
+// Row `i` of a contiguous matrix in float32: itself, or widened to `scratch`.
+const float* ReadRow(const torch::Tensor& matrix, int64_t i, std::vector<float>& scratch) {
+  const int64_t columns = matrix.size(1);
+  if (matrix.scalar_type() == torch::kFloat32) return matrix.data_ptr<float>() + i * columns;
+  scratch.resize(columns);
+  const char* row = static_cast<const char*>(matrix.data_ptr()) + i * columns * matrix.element_size();
+  kernels::Widen(TypeOf(matrix), row, columns, scratch.data());
+  return scratch.data();
+}
+
+// Calls change(float* row) for rows [0, n) of a contiguous matrix, i their number, in place.
+template <typename Change>
+void ChangeRows(const torch::Tensor& matrix, const Change& change) {
+  const int64_t columns = matrix.size(1);
+  std::vector<float> scratch;
+  for (int64_t i = 0; i < matrix.size(0); ++i) {
+    auto* row = const_cast<float*>(ReadRow(matrix, i, scratch));
+    change(i, row);
+    if (row != scratch.data()) continue;
+    kernels::Narrow(TypeOf(matrix), row, columns,
+                    static_cast<char*>(matrix.data_ptr()) + i * columns * matrix.element_size());
+  }
+}
+
+// to [n, H] += from [n, H], in float32.
+void AddTo(const torch::Tensor& to, const torch::Tensor& from) {
+  std::vector<float> scratch;
+  for (int64_t i = 0; i < from.size(0); ++i) {
+    kernels::Add(ReadRow(from, i, scratch), from.size(1), to.data_ptr<float>() + i * to.size(1));
+  }
+}
+
+}  // namespace
+
+CpuGradient::CpuGradient(const DecoderWeights& weights) : weights_(weights), final_norm_(Widened(weights.final_norm)) {
+  for (const DecoderLayer& layer : weights_.layers) {
+    norms_.push_back({.input = Widened(layer.input_norm),
+                      .post_attention = Widened(layer.post_attention_norm),
+                      .query = Widened(layer.query_norm),
+                      .key = Widened(layer.key_norm)});
+  }
+}
+
+// Rows [begin, end) of a pass. What several parts share is in the tape, whose tensors are written, or given.
+class CpuGradient::Rows {
+ public:
+  Rows(const CpuGradient& pass, const Tape& tape, int64_t begin, int64_t end)
+      : pass_(pass), config_(pass.weights_.config), tape_(tape), begin_(begin), count_(end - begin) {}
+
+  torch::Tensor Mine(const torch::Tensor& rows) const { return rows.narrow(0, begin_, count_); }
+
+ protected:
+  // The query heads that share a key/value head, of some rows: [rows · shared, head dimension].
+  torch::Tensor HeadsOf(const torch::Tensor& rows_of_heads, int64_t first, int64_t rows, int64_t group,
+                        int64_t shared) const {
+    const int64_t size = config_.head_dim;
+    return rows_of_heads.narrow(0, first, rows)
+        .narrow(1, group * shared * size, shared * size)
+        .reshape({rows * shared, size});
+  }
+
+  // float32 [rows · shared, length]; the first row sees `before` keys and its own.
+  torch::Tensor AttentionWeights(const torch::Tensor& query, const torch::Tensor& keys, int64_t before,
+                                 int64_t shared) const {
+    const torch::Tensor weights = torch::mm(query, keys.t()).to(torch::kFloat32);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
+    const int64_t length = weights.size(1);
+    for (int64_t i = 0; i < weights.size(0); ++i) {
+      kernels::Softmax(before + i / shared + 1, length, scale, weights.data_ptr<float>() + i * length);
+    }
+    return weights;
+  }
+
+  const CpuGradient& pass_;
+  const ModelConfig& config_;
+  const Tape& tape_;
+  const int64_t begin_, count_;
+};
+
+class CpuGradient::ForwardRows : public Rows {
+ public:
+  using Rows::Rows;
+
+  // Queries, keys and values of a layer from the residual stream.
+  void ProjectHeads(size_t index) const {
+    const DecoderLayer& layer = pass_.weights_.layers[index];
+    const Norms& norms = pass_.norms_[index];
+    const Tape::Layer& tape = tape_.layers[index];
+    const torch::Tensor x = Norm(Mine(tape.input), norms.input);
+    torch::Tensor query = layer.query(x), key = layer.key(x);
+    const torch::Tensor value = layer.value(x);
+    if (!norms.query.empty()) {
+      Mine(tape.raw_query).copy_(query);
+      Mine(tape.raw_key).copy_(key);
+    }
+    FinishHeads(query, norms.query);
+    FinishHeads(key, norms.key);
+    Mine(tape.query).copy_(query);
+    PutHeads(key, tape.keys);
+    PutHeads(value, tape.values);
+  }
+
+  // The rest of a layer; its output to `next`.
+  void AttendAndFinish(size_t index, const torch::Tensor& next) const {
+    const DecoderLayer& layer = pass_.weights_.layers[index];
+    const Tape::Layer& tape = tape_.layers[index];
+    const torch::Tensor middle = Mine(tape.middle);
+    middle.copy_(Mine(tape.input));
+    AddTo(middle, layer.output(Attend(tape)));
+    const torch::Tensor x = Norm(middle, pass_.norms_[index].post_attention);
+    const torch::Tensor gate = layer.gate(x), up = layer.up(x);
+    Mine(tape.gate).copy_(gate);
+    Mine(tape.up).copy_(up);
+    std::vector<float> scratch;
+    ChangeRows(gate, [&](int64_t i, float* row) { kernels::SiluMultiply(ReadRow(up, i, scratch), gate.size(1), row); });
+    Mine(next).copy_(middle);
+    AddTo(Mine(next), layer.down(gate));
+  }
+
+  // x [count, H] float32 → the model's type.
+  torch::Tensor Norm(const torch::Tensor& x, const std::vector<float>& weight) const {
+    const torch::Tensor out = torch::empty(x.sizes(), pass_.weights_.dtype);
+    const int64_t hidden = x.size(1);
+    std::vector<float> row(hidden);
+    for (int64_t i = 0; i < x.size(0); ++i) {
+      kernels::RmsNorm(x.data_ptr<float>() + i * hidden, weight.data(), hidden,
+                       static_cast<float>(config_.rms_norm_eps), row.data());
+      kernels::Narrow(TypeOf(out), row.data(), hidden,
+                      static_cast<char*>(out.data_ptr()) + i * hidden * out.element_size());
+    }
+    return out;
+  }
+
+ private:
+  // Norms and rotates every head, in place.
+  void FinishHeads(const torch::Tensor& heads, const std::vector<float>& norm) const {
+    const int64_t size = config_.head_dim;
+    const torch::Tensor &cosines = pass_.weights_.cosines, &sines = pass_.weights_.sines;
+    ChangeRows(heads, [&](int64_t i, float* row) {
+      const int64_t at = (tape_.prefix + begin_ + i) * size;
+      for (float* head = row; head < row + heads.size(1); head += size) {
+        if (!norm.empty()) {
+          kernels::RmsNorm(head, norm.data(), size, static_cast<float>(config_.rms_norm_eps), head);
+        }
+        kernels::Rotate(cosines.data_ptr<float>() + at, sines.data_ptr<float>() + at, size, head);
+      }
+    });
+  }
+
+  // [count, heads · head dimension] to these rows' positions of [heads, T, head dimension].
+  void PutHeads(const torch::Tensor& heads, const torch::Tensor& all) const {
+    all.narrow(1, tape_.prefix + begin_, count_).copy_(heads.view({count_, -1, config_.head_dim}).transpose(0, 1));
+  }
+
+  // [count, heads · head dimension].
+  torch::Tensor Attend(const Tape::Layer& tape) const {
+    const int64_t groups = config_.num_key_value_heads, size = config_.head_dim, shared = config_.num_heads / groups;
+    const torch::Tensor mixed = torch::empty({count_, config_.num_heads * size}, pass_.weights_.dtype);
+    for (int64_t first = 0; first < count_; first += kAttentionRows) {
+      const int64_t rows = std::min(kAttentionRows, count_ - first), length = tape_.prefix + begin_ + first + rows;
+      for (int64_t group = 0; group < groups; ++group) {
+        const torch::Tensor query = HeadsOf(tape.query, begin_ + first, rows, group, shared);
+        const torch::Tensor weights =
+            AttentionWeights(query, tape.keys[group].narrow(0, 0, length), length - rows, shared);
+        const torch::Tensor out = torch::mm(weights.to(mixed.scalar_type()), tape.values[group].narrow(0, 0, length));
+        mixed.narrow(0, first, rows)
+            .narrow(1, group * shared * size, shared * size)
+            .copy_(out.view({rows, shared * size}));
+      }
+    }
+    return mixed;
+  }
+};
+
+torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length,
+                                   Tape& tape, ThreadTeam& team) const {
+  const torch::InferenceMode inference;
+  const ModelConfig& config = weights_.config;
+  const int64_t rows = embeddings.size(0), groups = config.num_key_value_heads, length = prefix_length + rows;
+  const auto narrow = [&](at::IntArrayRef shape) { return torch::empty(shape, weights_.dtype); };
+  const auto wide = [&] { return torch::empty({rows, config.hidden_size}, torch::kFloat32); };
+  tape.prefix = prefix_length;
+  tape.layers.resize(weights_.layers.size());
+  for (size_t i = 0; i < tape.layers.size(); ++i) {
+    Tape::Layer& layer = tape.layers[i];
+    layer.input = i == 0 ? embeddings.to(torch::kFloat32) : wide();
+    layer.middle = wide();
+    layer.query = narrow({rows, config.num_heads * config.head_dim});
+    layer.gate = narrow({rows, config.intermediate_size});
+    layer.up = torch::empty_like(layer.gate);
+    if (!norms_[i].query.empty()) {
+      layer.raw_query = torch::empty_like(layer.query);
+      layer.raw_key = narrow({rows, groups * config.head_dim});
+    }
+    layer.keys = narrow({groups, length, config.head_dim});
+    layer.values = torch::empty_like(layer.keys);
+  }
+  tape.last = wide();
+  const torch::Tensor hidden = narrow({rows, config.hidden_size});
+  const int64_t parts = RowParts(rows, team);
+  for (size_t i = 0; i <= tape.layers.size(); ++i) {
+    if (i < tape.layers.size() && prefix_length > 0) {
+      const auto [keys, values] = prefix.Gather(static_cast<int64_t>(i), prefix_length);
+      tape.layers[i].keys.narrow(1, 0, prefix_length).copy_(keys);
+      tape.layers[i].values.narrow(1, 0, prefix_length).copy_(values);
+    }
+    ForRowParts(team, rows, parts, [&](int64_t, int64_t begin, int64_t end) {
+      const ForwardRows mine(*this, tape, begin, end);
+      const bool last = i == tape.layers.size();
+      if (i > 0) mine.AttendAndFinish(i - 1, last ? tape.last : tape.layers[i].input);
+      if (last) {
+        mine.Mine(hidden).copy_(mine.Norm(mine.Mine(tape.last), final_norm_));
+      } else {
+        mine.ProjectHeads(i);
+      }
+    });
+  }
+  return hidden;
+}
+
+class CpuGradient::BackwardRows : public Rows {
+ public:
+  // `gradient` float32 [n, H] is that at the residual stream, from the last layer to the first; `query_gradient`
+  // float32 [n, heads · head dimension] that at the queries of a layer between its two steps.
+  BackwardRows(const CpuGradient& pass, const Tape& tape, int64_t begin, int64_t end, const torch::Tensor& gradient,
+               const torch::Tensor& query_gradient)
+      : Rows(pass, tape, begin, end), gradient_(Mine(gradient)), query_gradient_(Mine(query_gradient)) {}
+
+  void StartFrom(const torch::Tensor& hidden_gradient) const {
+    gradient_.zero_();
+    AddNormBackward(Mine(tape_.last), pass_.final_norm_, Mine(hidden_gradient).contiguous());
+  }
+
+  // Through MLP and attention of a layer, to its queries and to what these queries want of all keys and values:
+  // float32 [key/value heads, n, head dimension].
+  void ThroughAttention(size_t index, const torch::Tensor& key_gradient, const torch::Tensor& value_gradient) const {
+    const DecoderLayer& layer = pass_.weights_.layers[index];
+    const Tape::Layer& tape = tape_.layers[index];
+    const torch::Tensor at_gate = torch::mm(Narrowed(gradient_), layer.down.weight);
+    const torch::Tensor at_up = torch::empty_like(at_gate);
+    const torch::Tensor gate = Mine(tape.gate), up = Mine(tape.up);
+    std::vector<float> gate_row, up_row, at_up_row(at_up.size(1));
+    ChangeRows(at_gate, [&](int64_t i, float* row) {
+      kernels::SiluMultiplyBackward(ReadRow(gate, i, gate_row), ReadRow(up, i, up_row), row, at_gate.size(1), row,
+                                    at_up_row.data());
+      kernels::Narrow(TypeOf(at_up), at_up_row.data(), at_up.size(1),
+                      static_cast<char*>(at_up.data_ptr()) + i * at_up.size(1) * at_up.element_size());
+    });
+    const torch::Tensor at_norm = torch::mm(at_gate, layer.gate.weight).addmm_(at_up, layer.up.weight);
+    AddNormBackward(Mine(tape.middle), pass_.norms_[index].post_attention, at_norm);
+    AttendBackward(tape, torch::mm(Narrowed(gradient_), layer.output.weight), key_gradient, value_gradient);
+  }
+
+  // From queries, keys and values to the layer's input. The gradients at these rows' keys and values are what all
+  // queries want of them: float32 [key/value heads, count, head dimension].
+  void ThroughProjections(size_t index, const torch::Tensor& key_gradient, const torch::Tensor& value_gradient) const {
+    const DecoderLayer& layer = pass_.weights_.layers[index];
+    const Norms& norms = pass_.norms_[index];
+    const Tape::Layer& tape = tape_.layers[index];
+    const torch::Tensor query = query_gradient_.clone(), key = ByRows(key_gradient);
+    FinishHeadsBackward(query, norms.query, tape.raw_query);
+    FinishHeadsBackward(key, norms.key, tape.raw_key);
+    const torch::Tensor at_norm = torch::mm(Narrowed(query), layer.query.weight)
+                                      .addmm_(Narrowed(key), layer.key.weight)
+                                      .addmm_(Narrowed(ByRows(value_gradient)), layer.value.weight);
+    AddNormBackward(Mine(tape.input), norms.input, at_norm);
+  }
+
+ private:
+  torch::Tensor Narrowed(const torch::Tensor& wide) const { return wide.to(pass_.weights_.dtype); }
+
+  void AddNormBackward(const torch::Tensor& x, const std::vector<float>& weight,
+                       const torch::Tensor& out_gradient) const {
+    const int64_t hidden = x.size(1);
+    std::vector<float> scratch;
+    for (int64_t i = 0; i < x.size(0); ++i) {
+      kernels::AddRmsNormBackward(x.data_ptr<float>() + i * hidden, weight.data(), ReadRow(out_gradient, i, scratch),
+                                  hidden, static_cast<float>(config_.rms_norm_eps),
+                                  gradient_.data_ptr<float>() + i * hidden);
+    }
+  }
+
+  // [heads, count, head dimension] as [count, heads · head dimension].
+  torch::Tensor ByRows(const torch::Tensor& by_heads) const { return by_heads.transpose(0, 1).reshape({count_, -1}); }
+
+  // Back through rotation and norm of every head, in place; `raw` is what went into the norm.
+  void FinishHeadsBackward(const torch::Tensor& heads, const std::vector<float>& norm, const torch::Tensor& raw) const {
+    const int64_t size = config_.head_dim;
+    const torch::Tensor &cosines = pass_.weights_.cosines, &sines = pass_.weights_.sines;
+    std::vector<float> raw_row, at_raw(size);
+    ChangeRows(heads, [&](int64_t i, float* row) {
+      const int64_t at = (tape_.prefix + begin_ + i) * size;
+      for (int64_t head = 0; head < heads.size(1); head += size) {
+        kernels::RotateBack(cosines.data_ptr<float>() + at, sines.data_ptr<float>() + at, size, row + head);
+        if (norm.empty()) continue;
+        std::fill(at_raw.begin(), at_raw.end(), 0.0f);
+        kernels::AddRmsNormBackward(ReadRow(raw, begin_ + i, raw_row) + head, norm.data(), row + head, size,
+                                    static_cast<float>(config_.rms_norm_eps), at_raw.data());
+        std::copy(at_raw.begin(), at_raw.end(), row + head);
+      }
+    });
+  }
+
+  void AttendBackward(const Tape::Layer& tape, const torch::Tensor& mixed_gradient, const torch::Tensor& key_gradient,
+                      const torch::Tensor& value_gradient) const {
+    const int64_t groups = config_.num_key_value_heads, size = config_.head_dim, shared = config_.num_heads / groups;
+    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
+    const auto type = pass_.weights_.dtype;
+    key_gradient.zero_();
+    value_gradient.zero_();
+    for (int64_t first = 0; first < count_; first += kAttentionRows) {
+      const int64_t rows = std::min(kAttentionRows, count_ - first), own = begin_ + first + rows,
+                    length = tape_.prefix + own;
+      for (int64_t group = 0; group < groups; ++group) {
+        const torch::Tensor keys = tape.keys[group].narrow(0, 0, length);
+        const torch::Tensor query = HeadsOf(tape.query, begin_ + first, rows, group, shared);
+        const torch::Tensor out_gradient = HeadsOf(mixed_gradient, first, rows, group, shared);
+        const torch::Tensor weights = AttentionWeights(query, keys, length - rows, shared);
+        const torch::Tensor at_scores =
+            torch::mm(out_gradient, tape.values[group].narrow(0, 0, length).t()).to(torch::kFloat32);
+        for (int64_t i = 0; i < weights.size(0); ++i) {
+          kernels::SoftmaxBackward(weights.data_ptr<float>() + i * length, length, scale,
+                                   at_scores.data_ptr<float>() + i * length);
+        }
+        const torch::Tensor narrow_scores = at_scores.to(type);
+        query_gradient_.narrow(0, first, rows)
+            .narrow(1, group * shared * size, shared * size)
+            .copy_(torch::mm(narrow_scores, keys).view({rows, shared * size}));
+        // The prefix is a constant: nobody asks for its share.
+        const auto own_columns = [&](const torch::Tensor& matrix) { return matrix.narrow(1, tape_.prefix, own).t(); };
+        key_gradient[group].narrow(0, 0, own).add_(torch::mm(own_columns(narrow_scores), query));
+        value_gradient[group].narrow(0, 0, own).add_(torch::mm(own_columns(weights.to(type)), out_gradient));
+      }
+    }
+  }
+
+  const torch::Tensor gradient_, query_gradient_;  // these rows
+};
+
+torch::Tensor CpuGradient::Backward(const torch::Tensor& hidden_gradient, const Tape& tape, ThreadTeam& team) const {
+  const torch::InferenceMode inference;
+  const ModelConfig& config = weights_.config;
+  const int64_t rows = tape.last.size(0), parts = RowParts(rows, team);
+  const auto wide = [](at::IntArrayRef shape) { return torch::empty(shape, torch::kFloat32); };
+  const torch::Tensor gradient = wide({rows, config.hidden_size});
+  const torch::Tensor query_gradient = wide({rows, config.num_heads * config.head_dim});
+  // Of two layers, of which one is read while the other is written.
+  const torch::Tensor shares = wide({2, parts, 2, config.num_key_value_heads, rows, config.head_dim});
+  const int64_t layers = static_cast<int64_t>(tape.layers.size());
+  for (int64_t i = layers; i >= 0; --i) {
+    ForRowParts(team, rows, parts, [&](int64_t part, int64_t begin, int64_t end) {
+      const BackwardRows mine(*this, tape, begin, end, gradient, query_gradient);
+      if (i == layers) {
+        mine.StartFrom(hidden_gradient);
+      } else {
+        const torch::Tensor mine_of_all = shares[i % 2].narrow(3, begin, end - begin).sum(0);
+        mine.ThroughProjections(static_cast<size_t>(i), mine_of_all[0], mine_of_all[1]);
+      }
+      if (i > 0)
+        mine.ThroughAttention(static_cast<size_t>(i - 1), shares[(i - 1) % 2][part][0], shares[(i - 1) % 2][part][1]);
+    });
+  }
+  return gradient;
+}
+
+}  // namespace nabla

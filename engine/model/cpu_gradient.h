@@ -1,0 +1,68 @@
+// A differentiable pass through a decoder stack on a CPU, and its derivative, written out. Includes torch.
+//
+//   const CpuGradient gradient(weights);
+//   CpuGradient::Tape tape;
+//   torch::Tensor hidden = gradient.Forward(embeddings, prefix, prefix_length, tape, team);
+//   torch::Tensor at_embeddings = gradient.Backward(hidden_gradient, tape, team);
+//
+// What autograd would do, without what it does not know: that no weight wants a gradient, that all but attention goes
+// row by row. So the rows are divided among the team's threads, which meet once a layer forwards and once backwards,
+// and each runs libtorch's products on its own rows alone, with one thread. Attention weights are computed again rather
+// than kept: memory grows with n, not with n². The residual stream and all that is not a product is float32, also in
+// bfloat16 models. Immutable and thread-safe. Source: algorithm.md, equivalences 1, 2 and 4.
+#ifndef NABLA_ENGINE_MODEL_CPU_GRADIENT_H_
+#define NABLA_ENGINE_MODEL_CPU_GRADIENT_H_
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/kernels/thread_team.h"
+#include "engine/model/decoder_weights.h"
+#include "engine/model/kv_cache.h"
+
+namespace nabla {
+
+class CpuGradient {
+ public:
+  // What a pass leaves to its derivative; n rows, T = prefix + n.
+  struct Tape {
+    struct Layer {
+      torch::Tensor input, middle;       // float32 [n, H]: the residual stream ahead of attention and MLP
+      torch::Tensor query;               // [n, heads · head dimension], rotated
+      torch::Tensor raw_query, raw_key;  // ahead of their norms; Qwen3 only
+      torch::Tensor keys, values;        // [key/value heads, T, head dimension]
+      torch::Tensor gate, up;            // [n, intermediate size]
+    };
+    int64_t prefix = 0;
+    std::vector<Layer> layers;
+    torch::Tensor last;  // float32 [n, H]: ahead of the final norm
+  };
+
+  // Refers to the tensors of `weights`, float32 or bfloat16 ones.
+  explicit CpuGradient(const DecoderWeights& weights);
+
+  // Hidden states [n, H] of n tokens behind the first `prefix_length` of `prefix`.
+  torch::Tensor Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length, Tape& tape,
+                        ThreadTeam& team) const;
+
+  // float32 [n, H], from the gradient at the hidden states. The tape is left as it is.
+  torch::Tensor Backward(const torch::Tensor& hidden_gradient, const Tape& tape, ThreadTeam& team) const;
+
+ private:
+  class Rows;
+  class ForwardRows;
+  class BackwardRows;
+  struct Norms {
+    std::vector<float> input, post_attention, query, key;
+  };
+
+  DecoderWeights weights_;
+  std::vector<Norms> norms_;
+  std::vector<float> final_norm_;
+};
+
+}  // namespace nabla
+
+#endif  // NABLA_ENGINE_MODEL_CPU_GRADIENT_H_
