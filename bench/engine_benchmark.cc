@@ -34,6 +34,7 @@
 #include "engine/model/kv_cache.h"
 #include "engine/model/kv_pool.h"
 #include "engine/model/model.h"
+#include "engine/model/row_parts.h"
 #include "engine/pool/engine_pool.h"
 #include "engine/refine/gradient_field.h"
 #include "engine/refine/refinement.h"
@@ -112,8 +113,8 @@ class Bench {
     NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(options.model));
     const int threads = ThreadCount(options.threads, config.parameters());
     at::set_num_threads(threads);
-    bench->batcher_ = std::make_unique<Batcher>(
-        Batcher::Options{.max_batch_tokens = 512, .on_thread_start = [threads] { at::set_num_threads(threads); }});
+    bench->batcher_ =
+        std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = 512, .on_thread_start = UseOneTorchThread});
     bench->team_ = std::make_shared<ThreadTeam>(threads);
     NABLA_ASSIGN_OR_RETURN(bench->runner_, bench->Load(options.model));
     NABLA_ASSIGN_OR_RETURN(bench->reward_runner_, bench->Load(options.reward_model));

@@ -116,6 +116,28 @@ void Softmax(int64_t visible, int64_t count, float scale, float* scores) {
   std::fill(scores + visible, scores + count, 0.0f);
 }
 
+float LogSumExp(const float* x, int64_t count) {
+  const Tag d;
+  const auto larger = [](Vector a, Vector b) HWY_ATTR { return hn::Max(a, b); };
+  const Vector largest = hn::MaxOfLanes(d, Fold(x, count, hn::Set(d, x[0]), larger));
+  const auto add = [largest](Vector sum, Vector value) HWY_ATTR {
+    const Tag tag;
+    return hn::Add(sum, hn::Exp(tag, hn::Max(hn::Sub(value, largest), hn::Set(tag, -104.0f))));
+  };
+  return hn::GetLane(largest) + std::log(hn::GetLane(hn::SumOfLanes(d, Fold(x, count, hn::Zero(d), add))));
+}
+
+void ExpMinus(const float* x, int64_t count, float offset, float* out) {
+  const Vector all = hn::Set(Tag(), offset);
+  ForEach(
+      count, out,
+      [all](Vector value) HWY_ATTR {
+        const Tag tag;
+        return hn::Exp(tag, hn::Max(hn::Sub(value, all), hn::Set(tag, -104.0f)));
+      },
+      x);
+}
+
 void SoftmaxBackward(const float* weights, int64_t count, float scale, float* gradient) {
   const Tag d;
   const Vector mean = hn::Set(d, Dot(weights, gradient, count)), factor = hn::Set(d, scale);
@@ -134,6 +156,8 @@ HWY_EXPORT(AddRmsNormBackward);
 HWY_EXPORT(RotateBack);
 HWY_EXPORT(SiluMultiplyBackward);
 HWY_EXPORT(Softmax);
+HWY_EXPORT(LogSumExp);
+HWY_EXPORT(ExpMinus);
 HWY_EXPORT(SoftmaxBackward);
 
 void AddRmsNormBackward(const float* x, const float* weight, const float* out_gradient, int64_t count, float epsilon,
@@ -152,6 +176,12 @@ void SiluMultiplyBackward(const float* gate, const float* up, const float* out_g
 
 void Softmax(int64_t visible, int64_t count, float scale, float* scores) {
   HWY_DYNAMIC_DISPATCH(Softmax)(visible, count, scale, scores);
+}
+
+float LogSumExp(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(LogSumExp)(x, count); }
+
+void ExpMinus(const float* x, int64_t count, float offset, float* out) {
+  HWY_DYNAMIC_DISPATCH(ExpMinus)(x, count, offset, out);
 }
 
 void SoftmaxBackward(const float* weights, int64_t count, float scale, float* gradient) {

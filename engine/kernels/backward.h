@@ -22,6 +22,12 @@ void SiluMultiplyBackward(const float* gate, const float* up, const float* out_g
 // scores = softmax(scale · scores) over the first `visible` of `count`, in place; those behind become 0.
 void Softmax(int64_t visible, int64_t count, float scale, float* scores);
 
+// log Σ exp(x).
+float LogSumExp(const float* x, int64_t count);
+
+// out = exp(x − offset). `out` may be `x`.
+void ExpMinus(const float* x, int64_t count, float offset, float* out);
+
 // The gradient at the weights of a softmax becomes that at its unscaled scores, in place.
 void SoftmaxBackward(const float* weights, int64_t count, float scale, float* gradient);
 

@@ -25,17 +25,23 @@ const float* ReadRow(const torch::Tensor& matrix, int64_t i, std::vector<float>&
   return scratch.data();
 }
 
-// Calls change(float* row) for rows [0, n) of a contiguous matrix, i their number, in place.
+// Calls change(float* row) for row `i` of a contiguous matrix, in place.
+template <typename Change>
+void ChangeRow(const torch::Tensor& matrix, int64_t i, std::vector<float>& scratch, const Change& change) {
+  const int64_t columns = matrix.size(1);
+  auto* const row = const_cast<float*>(ReadRow(matrix, i, scratch));
+  change(row);
+  if (row != scratch.data()) return;
+  kernels::Narrow(TypeOf(matrix), row, columns,
+                  static_cast<char*>(matrix.data_ptr()) + i * columns * matrix.element_size());
+}
+
+// Calls change(i, float* row) for every row.
 template <typename Change>
 void ChangeRows(const torch::Tensor& matrix, const Change& change) {
-  const int64_t columns = matrix.size(1);
   std::vector<float> scratch;
   for (int64_t i = 0; i < matrix.size(0); ++i) {
-    auto* row = const_cast<float*>(ReadRow(matrix, i, scratch));
-    change(i, row);
-    if (row != scratch.data()) continue;
-    kernels::Narrow(TypeOf(matrix), row, columns,
-                    static_cast<char*>(matrix.data_ptr()) + i * columns * matrix.element_size());
+    ChangeRow(matrix, i, scratch, [&](float* row) { change(i, row); });
   }
 }
 
@@ -76,16 +82,15 @@ class CpuGradient::Rows {
         .reshape({rows * shared, size});
   }
 
-  // float32 [rows · shared, length]; the first row sees `before` keys and its own.
-  torch::Tensor AttentionWeights(const torch::Tensor& query, const torch::Tensor& keys, int64_t before,
-                                 int64_t shared) const {
-    const torch::Tensor weights = torch::mm(query, keys.t()).to(torch::kFloat32);
+  // Scores [rows · shared, length] of rows of which the first sees `before` keys and its own become weights, in place.
+  // use(i, float* weights) may look at a row of them.
+  template <typename Use>
+  void Softmax(const torch::Tensor& scores, int64_t before, int64_t shared, const Use& use) const {
     const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
-    const int64_t length = weights.size(1);
-    for (int64_t i = 0; i < weights.size(0); ++i) {
-      kernels::Softmax(before + i / shared + 1, length, scale, weights.data_ptr<float>() + i * length);
-    }
-    return weights;
+    ChangeRows(scores, [&](int64_t i, float* row) {
+      kernels::Softmax(before + i / shared + 1, scores.size(1), scale, row);
+      use(i, row);
+    });
   }
 
   const CpuGradient& pass_;
@@ -177,9 +182,9 @@ class CpuGradient::ForwardRows : public Rows {
       const int64_t rows = std::min(kAttentionRows, count_ - first), length = tape_.prefix + begin_ + first + rows;
       for (int64_t group = 0; group < groups; ++group) {
         const torch::Tensor query = HeadsOf(tape.query, begin_ + first, rows, group, shared);
-        const torch::Tensor weights =
-            AttentionWeights(query, tape.keys[group].narrow(0, 0, length), length - rows, shared);
-        const torch::Tensor out = torch::mm(weights.to(mixed.scalar_type()), tape.values[group].narrow(0, 0, length));
+        const torch::Tensor weights = torch::mm(query, tape.keys[group].narrow(0, 0, length).t());
+        Softmax(weights, length - rows, shared, [](int64_t, float*) {});
+        const torch::Tensor out = torch::mm(weights, tape.values[group].narrow(0, 0, length));
         mixed.narrow(0, first, rows)
             .narrow(1, group * shared * size, shared * size)
             .copy_(out.view({rows, shared * size}));
@@ -322,7 +327,7 @@ class CpuGradient::BackwardRows : public Rows {
                       const torch::Tensor& value_gradient) const {
     const int64_t groups = config_.num_key_value_heads, size = config_.head_dim, shared = config_.num_heads / groups;
     const float scale = 1.0f / std::sqrt(static_cast<float>(size));
-    const auto type = pass_.weights_.dtype;
+    std::vector<float> scratch;
     key_gradient.zero_();
     value_gradient.zero_();
     for (int64_t first = 0; first < count_; first += kAttentionRows) {
@@ -332,21 +337,19 @@ class CpuGradient::BackwardRows : public Rows {
         const torch::Tensor keys = tape.keys[group].narrow(0, 0, length);
         const torch::Tensor query = HeadsOf(tape.query, begin_ + first, rows, group, shared);
         const torch::Tensor out_gradient = HeadsOf(mixed_gradient, first, rows, group, shared);
-        const torch::Tensor weights = AttentionWeights(query, keys, length - rows, shared);
-        const torch::Tensor at_scores =
-            torch::mm(out_gradient, tape.values[group].narrow(0, 0, length).t()).to(torch::kFloat32);
-        for (int64_t i = 0; i < weights.size(0); ++i) {
-          kernels::SoftmaxBackward(weights.data_ptr<float>() + i * length, length, scale,
-                                   at_scores.data_ptr<float>() + i * length);
-        }
-        const torch::Tensor narrow_scores = at_scores.to(type);
+        const torch::Tensor weights = torch::mm(query, keys.t());
+        const torch::Tensor at_scores = torch::mm(out_gradient, tape.values[group].narrow(0, 0, length).t());
+        Softmax(weights, length - rows, shared, [&](int64_t i, const float* weight_row) {
+          ChangeRow(at_scores, i, scratch,
+                    [&](float* row) { kernels::SoftmaxBackward(weight_row, length, scale, row); });
+        });
         query_gradient_.narrow(0, first, rows)
             .narrow(1, group * shared * size, shared * size)
-            .copy_(torch::mm(narrow_scores, keys).view({rows, shared * size}));
+            .copy_(torch::mm(at_scores, keys).view({rows, shared * size}));
         // The prefix is a constant: nobody asks for its share.
         const auto own_columns = [&](const torch::Tensor& matrix) { return matrix.narrow(1, tape_.prefix, own).t(); };
-        key_gradient[group].narrow(0, 0, own).add_(torch::mm(own_columns(narrow_scores), query));
-        value_gradient[group].narrow(0, 0, own).add_(torch::mm(own_columns(weights.to(type)), out_gradient));
+        key_gradient[group].narrow(0, 0, own).add_(torch::mm(own_columns(at_scores), query));
+        value_gradient[group].narrow(0, 0, own).add_(torch::mm(own_columns(weights), out_gradient));
       }
     }
   }

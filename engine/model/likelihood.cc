@@ -2,33 +2,64 @@
 
 #include <algorithm>
 
+#include "engine/kernels/backward.h"
+#include "engine/model/row_parts.h"
+
 namespace nabla {
 
 torch::Tensor LogProbs(const Model& model, const torch::Tensor& hidden, int64_t begin, int64_t end) {
   return torch::log_softmax(model.Head(hidden.narrow(0, begin, end - begin)), -1);
 }
 
+namespace {
+
+// Of logits [n, V] on a CPU, whose rows are divided among the model's threads. `gradient` [n, H] may be undefined.
+void AddBlock(const Model& model, const torch::Tensor& logits, const int32_t* targets, double* log_probs,
+              const torch::Tensor& gradient) {
+  const int64_t rows = logits.size(0), vocabulary = logits.size(1);
+  ForRowParts(model.team(), rows, RowParts(rows, model.team()), [&](int64_t, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      float* const row = logits.data_ptr<float>() + i * vocabulary;
+      const float log_sum = kernels::LogSumExp(row, vocabulary);
+      log_probs[i] = static_cast<double>(row[targets[i]]) - log_sum;
+      if (!gradient.defined()) continue;
+      kernels::ExpMinus(row, vocabulary, log_sum, row);
+      row[targets[i]] -= 1;
+    }
+    if (!gradient.defined()) return;
+    // ∂ log softmax(W h)[t] / ∂h = (onehot(t) − softmax(W h)) W
+    const torch::Tensor difference = logits.narrow(0, begin, end - begin).to(model.dtype());
+    gradient.narrow(0, begin, end - begin).copy_(torch::mm(difference, model.head_weight()).neg_());
+  });
+}
+
+}  // namespace
+
 TokenLikelihood ComputeTokenLikelihood(const Model& model, const torch::Tensor& hidden,
                                        absl::Span<const int32_t> targets, bool with_gradient) {
-  const torch::NoGradGuard no_gradient;
+  const torch::InferenceMode inference;
   const int64_t rows = static_cast<int64_t>(targets.size());
   TokenLikelihood result;
+  result.log_probs.resize(targets.size());
   if (with_gradient) result.hidden_gradient = torch::empty_like(hidden);
-  const torch::Tensor index = torch::from_blob(const_cast<int32_t*>(targets.data()), {rows, 1}, torch::kInt32)
-                                  .to(model.device(), torch::kInt64);
   for (int64_t begin = 0; begin < rows; begin += kVocabularyBlockRows) {
-    const int64_t end = std::min(rows, begin + kVocabularyBlockRows);
-    const torch::Tensor block_index = index.narrow(0, begin, end - begin);
-    torch::Tensor log_probs = LogProbs(model, hidden, begin, end);
-    const torch::Tensor chosen = log_probs.gather(1, block_index).to(torch::kCPU, torch::kFloat64).contiguous();
-    result.log_probs.insert(result.log_probs.end(), chosen.data_ptr<double>(),
-                            chosen.data_ptr<double>() + (end - begin));
+    const int64_t count = std::min(rows - begin, kVocabularyBlockRows);
+    const torch::Tensor gradient = with_gradient ? result.hidden_gradient.narrow(0, begin, count) : torch::Tensor();
+    if (model.device().is_cpu()) {
+      AddBlock(model, model.Head(hidden.narrow(0, begin, count)), targets.data() + begin,
+               result.log_probs.data() + begin, gradient);
+      continue;
+    }
+    const torch::Tensor index =
+        torch::from_blob(const_cast<int32_t*>(targets.data()) + begin, {count, 1}, torch::kInt32)
+            .to(model.device(), torch::kInt64);
+    torch::Tensor log_probs = LogProbs(model, hidden, begin, begin + count);
+    const torch::Tensor chosen = log_probs.gather(1, index).to(torch::kCPU, torch::kFloat64).contiguous();
+    std::copy_n(chosen.data_ptr<double>(), count, result.log_probs.begin() + begin);
     if (!with_gradient) continue;
-    // ∂ log softmax(W h)[t] / ∂h = (onehot(t) − softmax(W h)) W
     torch::Tensor difference = log_probs.exp_().neg_();
-    difference.scatter_add_(1, block_index, torch::ones_like(block_index, difference.options()));
-    result.hidden_gradient.narrow(0, begin, end - begin)
-        .copy_(torch::matmul(difference.to(model.dtype()), model.head_weight()));
+    difference.scatter_add_(1, index, torch::ones_like(index, difference.options()));
+    gradient.copy_(torch::matmul(difference.to(model.dtype()), model.head_weight()));
   }
   return result;
 }

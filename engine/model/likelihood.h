@@ -13,7 +13,7 @@
 namespace nabla {
 
 // Rows of logits that a block of products makes at once.
-inline constexpr int64_t kVocabularyBlockRows = 32;
+inline constexpr int64_t kVocabularyBlockRows = 128;
 
 struct TokenLikelihood {
   std::vector<double> log_probs;  // of targets[i] given hidden row i

@@ -49,6 +49,7 @@ class Model {
   // Head products in the model's type, returned in float32: [n, H] → [n, V] (language model) or [n, 1] (classifier).
   // On a CPU a row's products do not depend on the other rows. Without autograd.
   torch::Tensor Head(const torch::Tensor& hidden) const;
+  ThreadTeam& team() const { return *team_; }                        // shares the work of a CPU
   const torch::Tensor& head_weight() const { return head_.weight; }  // [V or 1, H]
   // Products of gradients at the input embeddings [n, H] with the embeddings of the producible tokens: float32 [n, V].
   torch::Tensor ProjectToVocabulary(const torch::Tensor& input_gradient) const;

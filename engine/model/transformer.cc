@@ -170,6 +170,21 @@ torch::Tensor Transformer::ExtendWithTorch(absl::Span<const Slice> slices) const
   return hidden;
 }
 
+torch::Tensor Transformer::ExtendAsForward(const Slice& slice) const {
+  if (cpu_gradient_ == nullptr) return ExtendWithTorch({slice});
+  const torch::InferenceMode inference;
+  const int64_t before = slice.cache->length(), count = static_cast<int64_t>(slice.ids.size());
+  CpuGradient::Tape tape;
+  const torch::Tensor hidden = cpu_gradient_->Forward(Embed(slice.ids), *slice.cache, before, tape, *team_);
+  for (size_t i = 0; i < tape.layers.size(); ++i) {
+    const CpuGradient::Tape::Layer& layer = tape.layers[i];
+    slice.cache->Write(static_cast<int64_t>(i), layer.keys.narrow(1, before, count),
+                       layer.values.narrow(1, before, count));
+  }
+  slice.cache->Advance(count);
+  return hidden;
+}
+
 Transformer::Pass Transformer::Forward(const torch::Tensor& embeddings, const KvCache& prefix,
                                        int64_t prefix_length) const {
   if (cpu_gradient_ != nullptr) {

@@ -45,6 +45,8 @@ class Transformer {
   // other slices nor on how its tokens were cut into passes.
   torch::Tensor Extend(absl::Span<const Slice> slices) const;
   torch::Tensor ExtendWithTorch(absl::Span<const Slice> slices) const;  // what other devices do; the same to rounding
+  // One sequence by the products that Forward uses, whatever the device.
+  torch::Tensor ExtendAsForward(const Slice& slice) const;
 
   // Refinement: a pass over `embeddings` [n, H] behind the first `prefix_length` tokens of `prefix`, which are
   // constants and not changed, and its derivative.

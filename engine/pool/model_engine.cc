@@ -14,6 +14,7 @@
 #include "engine/model/kv_pool.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
+#include "engine/model/row_parts.h"
 #include "engine/pool/limits.h"
 #include "engine/pool/pool_of_engines.h"
 #include "engine/reward/local_reward_model.h"
@@ -54,26 +55,23 @@ const Model& ModelEngine::model() const { return *runner_->model(); }
 absl::StatusOr<std::unique_ptr<ModelEngine>> ModelEngine::Create(const EnginePoolOptions& options,
                                                                  const std::string& device,
                                                                  const RewardModelFactory& reward_model_factory) {
-  NABLA_ASSIGN_OR_RETURN(const ModelConfig writer, ModelConfig::Load(options.model.path));
-  int64_t parameters = writer.parameters();  // of the larger model
-  if (options.reward_model && !reward_model_factory) {
-    NABLA_ASSIGN_OR_RETURN(const ModelConfig judge, ModelConfig::Load(options.reward_model->path));
-    parameters = std::max(parameters, judge.parameters());
-  }
-  const int threads = ThreadCount(options.threads, parameters);
   std::unique_ptr<ModelEngine> engine(new ModelEngine());
-  engine->batcher_ =
-      std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = options.max_batch_tokens,
-                                                 .on_thread_start = [threads] { at::set_num_threads(threads); },
-                                                 .on_pass = options.on_batch});
-  NABLA_RETURN_IF_ERROR(engine->Load(options, device, threads, reward_model_factory));
+  engine->batcher_ = std::make_unique<Batcher>(Batcher::Options{
+      .max_batch_tokens = options.max_batch_tokens, .on_thread_start = UseOneTorchThread, .on_pass = options.on_batch});
+  NABLA_RETURN_IF_ERROR(engine->Load(options, device, reward_model_factory));
   return engine;
 }
 
-absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::string& device, int threads,
+absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::string& device,
                                const RewardModelFactory& reward_model_factory) {
   const ModelOptions& names = options.model;
-  const auto team = std::make_shared<ThreadTeam>(threads);
+  NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(names.path));
+  int64_t parameters = config.parameters();  // of the larger model
+  if (options.reward_model && !reward_model_factory) {
+    NABLA_ASSIGN_OR_RETURN(const ModelConfig reward_config, ModelConfig::Load(options.reward_model->path));
+    parameters = std::max(parameters, reward_config.parameters());
+  }
+  const auto team = std::make_shared<ThreadTeam>(ThreadCount(options.threads, parameters));
   NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> writer,
                          Model::Load(names.path, names.dtype, device, names.max_length, team));
   if (writer->config().sequence_classifier) {

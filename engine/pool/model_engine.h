@@ -44,7 +44,7 @@ class ModelEngine : public Engine {
  private:
   ModelEngine();
 
-  absl::Status Load(const EnginePoolOptions& options, const std::string& device, int threads,
+  absl::Status Load(const EnginePoolOptions& options, const std::string& device,
                     const RewardModelFactory& reward_model_factory);
   const Model& model() const;
   absl::StatusOr<ReasonResult> RunPrepared(const Prepared& prepared, absl::Duration queue_time, const StopToken& stop,

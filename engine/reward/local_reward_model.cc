@@ -105,9 +105,9 @@ class LocalRewardContext : public RewardContext {
         hidden_(torch::empty({max_response_tokens + 1, model_->config().hidden_size},
                              torch::TensorOptions(model_->dtype()).device(model_->device()))) {}
 
-  // Runs what stands before the response, by itself and through libtorch's own products, as the gradient passes behind
-  // it are run. Gradients of a judge can be so ill-conditioned that they show the rounding of a prefix made otherwise:
-  // 2e-4 and more of a gradient that agrees with Hugging Face's to 2e-5 this way.
+  // Runs what stands before the response, by itself and through the products that the gradient passes behind it use.
+  // Gradients of a judge can be so ill-conditioned that they show the rounding of a prefix made otherwise: 2e-4 and
+  // more of a gradient that agrees with Hugging Face's to 2e-5 this way.
   absl::Status Prefill() {
     return RunAlone([this]() -> absl::Status {
       const torch::InferenceMode inference;
@@ -115,7 +115,7 @@ class LocalRewardContext : public RewardContext {
         if (stop_ != nullptr) NABLA_RETURN_IF_ERROR(stop_->Check());
         const absl::Span<const int32_t> chunk = rest.subspan(0, kChunk);
         NABLA_RETURN_IF_ERROR(cache_.Prepare(static_cast<int64_t>(chunk.size())));
-        hidden_[0].copy_(model_->body().ExtendWithTorch({{&cache_, chunk}})[-1]);
+        hidden_[0].copy_(model_->body().ExtendAsForward({&cache_, chunk})[-1]);
         ++work_.forward_passes;
         work_.forward_tokens += static_cast<int64_t>(chunk.size());
       }
@@ -301,9 +301,10 @@ absl::StatusOr<std::unique_ptr<LocalRewardModel>> LocalRewardModel::Load(const R
                                                                          const std::string& device,
                                                                          int64_t kv_cache_bytes, int threads,
                                                                          Batcher* batcher) {
-  NABLA_ASSIGN_OR_RETURN(
-      std::shared_ptr<const Model> model,
-      Model::Load(options.path, options.dtype, device, options.max_length, std::make_shared<ThreadTeam>(threads)));
+  NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(options.path));
+  const auto team = std::make_shared<ThreadTeam>(ThreadCount(threads, config.parameters()));
+  NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model,
+                         Model::Load(options.path, options.dtype, device, options.max_length, team));
   const int64_t tokens = kv_cache_bytes / KvPool::BytesPerToken(model->config(), model->dtype());
   auto pool = std::make_shared<KvPool>(model->config(), tokens, model->dtype(), model->device());
   return Create(std::make_shared<ModelRunner>(std::move(model), std::move(pool), batcher), options);

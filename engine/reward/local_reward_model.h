@@ -37,8 +37,8 @@ class LocalRewardModel : public RewardModel {
                                                                   VerdictOptions verdict);
   static absl::StatusOr<std::unique_ptr<LocalRewardModel>> Create(std::shared_ptr<ModelRunner> runner,
                                                                   const RewardModelOptions& options);
-  // The same from a folder, with key/value memory and, on a CPU, `threads` threads of its own. `device` as in
-  // ModelOptions. Errors name the file or the option and what was expected.
+  // The same from a folder, with key/value memory and, on a CPU, threads of its own (`threads` as ThreadCount's).
+  // `device` as in ModelOptions. Errors name the file or the option and what was expected.
   static absl::StatusOr<std::unique_ptr<LocalRewardModel>> Load(const RewardModelOptions& options,
                                                                 const std::string& device, int64_t kv_cache_bytes,
                                                                 int threads, Batcher* batcher);

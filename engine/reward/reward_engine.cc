@@ -1,14 +1,11 @@
 #include "engine/reward/reward_engine.h"
 
-#include <torch/torch.h>
-
 #include <algorithm>
 
 #include "engine/base/fingerprint.h"
 #include "engine/base/status_macros.h"
-#include "engine/kernels/thread_team.h"
 #include "engine/model/fingerprint.h"
-#include "engine/model/model_config.h"
+#include "engine/model/row_parts.h"
 #include "engine/reward/reward_kind.h"
 
 namespace nabla {
@@ -29,15 +26,11 @@ absl::StatusOr<std::string> FingerprintOf(const RewardModelOptions& options, con
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RewardEngine>> RewardEngine::Create(const RewardEngineOptions& options) {
-  NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(options.model.path));
-  const int threads = ThreadCount(options.threads, config.parameters());
   std::unique_ptr<RewardEngine> engine(new RewardEngine());
-  engine->batcher_ =
-      std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = options.max_batch_tokens,
-                                                 .on_thread_start = [threads] { at::set_num_threads(threads); },
-                                                 .on_pass = options.on_batch});
+  engine->batcher_ = std::make_unique<Batcher>(Batcher::Options{
+      .max_batch_tokens = options.max_batch_tokens, .on_thread_start = UseOneTorchThread, .on_pass = options.on_batch});
   NABLA_ASSIGN_OR_RETURN(engine->model_, LocalRewardModel::Load(options.model, options.device, options.kv_cache_bytes,
-                                                                threads, engine->batcher_.get()));
+                                                                options.threads, engine->batcher_.get()));
   NABLA_ASSIGN_OR_RETURN(engine->embedding_, engine->model_->Embedding());
   NABLA_ASSIGN_OR_RETURN(engine->fingerprint_, FingerprintOf(options.model, *engine->model_));
   return engine;
