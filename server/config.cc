@@ -118,6 +118,7 @@ void ReadEngine(Settings& settings, EnginePoolOptions* pool) {
     settings.FailIfGiven({"threads"}, "has no effect without an engine on the CPU");
   }
   settings.Read("max_batch_tokens", 1, 65536, &pool->max_batch_tokens);
+  settings.Read("max_draft_tokens", 0, 64, &pool->max_draft_tokens);
 }
 
 void ReadAdmission(Settings& settings, ServerSetup* setup) {

@@ -147,6 +147,8 @@ void ToProto(const Usage& usage, v1::Usage* message) {
   ToProto(usage.refine_time, message->mutable_refine_time());
   ToProto(usage.reward_time, message->mutable_reward_time());
   ToProto(usage.total_time, message->mutable_total_time());
+  message->set_draft_tokens_accepted(usage.draft_tokens_accepted);
+  message->set_draft_tokens_rejected(usage.draft_tokens_rejected);
 }
 
 // Fills the oneof of `message` from each kind of event.

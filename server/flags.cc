@@ -91,6 +91,8 @@ ABSL_FLAG(Given<ByteCount>, kv_cache_bytes, {},
 ABSL_FLAG(Given<int>, max_running_requests, {}, "Requests that run at once on one engine. Default: 64.");
 ABSL_FLAG(Given<int>, threads, {}, "Threads of one CPU engine. Default: 0, the cores, or fewer for small models.");
 ABSL_FLAG(Given<int>, max_batch_tokens, {}, "Tokens of one forward pass. Default: 128.");
+ABSL_FLAG(Given<int>, max_draft_tokens, {},
+          "Tokens of an earlier rollout that a pass verifies, at most; they change no answer. 0: none. Default: 8.");
 ABSL_FLAG(Given<std::string>, reward_model, {},
           "Folder of the reward model. Without one, and without --reward_address, the nabla strategy is refused.");
 ABSL_FLAG(Given<std::string>, reward_kind, {},
@@ -168,6 +170,7 @@ const char* const kFlags[] = {"config",
                               "max_running_requests",
                               "threads",
                               "max_batch_tokens",
+                              "max_draft_tokens",
                               "max_queued_requests",
                               "max_queued_tokens",
                               "max_new_tokens_limit",
@@ -219,6 +222,7 @@ absl::StatusOr<Settings> ReadFlags() {
   NABLA_SET_IF_GIVEN(max_running_requests);
   NABLA_SET_IF_GIVEN(threads);
   NABLA_SET_IF_GIVEN(max_batch_tokens);
+  NABLA_SET_IF_GIVEN(max_draft_tokens);
   NABLA_SET_IF_GIVEN(max_queued_requests);
   NABLA_SET_IF_GIVEN(max_queued_tokens);
   NABLA_SET_IF_GIVEN(max_new_tokens_limit);

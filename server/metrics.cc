@@ -104,6 +104,10 @@ void Metrics::AddCounters() {
   auto* revisions = CounterFamily(registry, "nabla_revisions_total", "Proposed tokens that were tested, by outcome.");
   counters_.revisions_accepted = &revisions->Add({{"outcome", "accepted"}});
   counters_.revisions_rejected = &revisions->Add({{"outcome", "rejected"}});
+  auto* drafts = CounterFamily(registry, "nabla_draft_tokens_total",
+                               "Tokens guessed from an earlier rollout and verified, of requests that ended OK.");
+  counters_.drafts_accepted = &drafts->Add({{"outcome", "accepted"}});
+  counters_.drafts_rejected = &drafts->Add({{"outcome", "rejected"}});
 }
 
 void Metrics::AddHistograms(const std::string& strategy) {
@@ -192,6 +196,8 @@ void Metrics::CountResult(const Histograms& histograms, const RequestRecord& rec
   counters_.rollouts->Increment(usage.rollouts);
   counters_.revisions_accepted->Increment(usage.revisions_accepted);
   counters_.revisions_rejected->Increment(usage.revisions_rejected);
+  counters_.drafts_accepted->Increment(static_cast<double>(usage.draft_tokens_accepted));
+  counters_.drafts_rejected->Increment(static_cast<double>(usage.draft_tokens_rejected));
 }
 
 std::vector<prometheus::MetricFamily> PoolGauges::Collect() const {

@@ -78,6 +78,8 @@ class Metrics {
     prometheus::Counter* rollouts;
     prometheus::Counter* revisions_accepted;
     prometheus::Counter* revisions_rejected;
+    prometheus::Counter* drafts_accepted;
+    prometheus::Counter* drafts_rejected;
   };
 
   void AddCounters();

@@ -42,6 +42,7 @@ const std::map<std::string, std::string>& FieldsByFlag() {
       {"max_running_requests", "engine.max_running_requests"},
       {"threads", "engine.threads"},
       {"max_batch_tokens", "engine.max_batch_tokens"},
+      {"max_draft_tokens", "engine.max_draft_tokens"},
       {"max_queued_requests", "admission.max_queued_requests"},
       {"max_queued_tokens", "admission.max_queued_tokens"},
       {"max_new_tokens_limit", "admission.max_new_tokens_limit"},

@@ -34,9 +34,10 @@ class SequenceJob : public BatchJob {
 
   virtual absl::Span<const int32_t> pending() const = 0;   // tokens that the cache does not hold yet
   virtual void OnHidden(const torch::Tensor& hidden) = 0;  // of the tokens just run, [rows, H]
-  // Whether logits are wanted behind the last pending token. Without, the job is done there.
-  virtual bool decodes() const { return false; }
-  virtual void OnLogits(absl::Span<const float> /*logits*/) {}  // [V]; sets `done`, or makes a token pending
+  // Behind OnHidden: of how many of the last rows just run logits are wanted. 0: of none; nothing pending is done.
+  virtual int64_t LogitsWanted(int64_t /*rows_run*/) { return 0; }
+  // Of one of these rows, [V], in order. Sets `done`, or makes a token pending; false where it wants no more of them.
+  virtual bool OnLogits(absl::Span<const float> /*logits*/) { return false; }
 
   int64_t RowsWanted() const override { return static_cast<int64_t>(pending().size()); }
   absl::Status Check() const override { return stop_ != nullptr ? stop_->Check() : absl::OkStatus(); }

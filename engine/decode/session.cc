@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/decode/drafter.h"
 #include "engine/decode/session_state.h"
 #include "engine/kernels/elementwise.h"
 #include "engine/model/device.h"
@@ -28,23 +30,28 @@ void CopyRows(const torch::Tensor& rows, const torch::Tensor& to, int64_t begin)
 
 }  // namespace
 
-// Runs what the cache lacks of prompt and response, then appends tokens until the response is finished.
+// Runs what the cache lacks of prompt and response, then appends tokens until the response is finished: one a pass, or
+// behind a proposal several, where the rollout set aside foretells them.
 class Session::RolloutJob : public SequenceJob {
  public:
   RolloutJob(Session* session, const SamplingOptions& sampling, Stream stream)
       : SequenceJob(&session->state_->cache, session->state_->stop),
         session_(*session),
         sampling_(sampling),
-        stream_(stream) {}
+        stream_(stream) {
+    const SessionState& s = *session_.state_;
+    if (!s.aside || s.options.max_draft_tokens == 0) return;
+    drafter_.emplace(s.aside->response, s.response.size(), s.options.max_draft_tokens);
+    BeginStep();
+  }
 
   absl::Span<const int32_t> pending() const override {
     const SessionState& s = *session_.state_;
     const int64_t held = s.cache.length(), prompt = s.prompt_tokens();
     if (held < prompt) return absl::MakeConstSpan(s.options.prompt_ids).subspan(held);
+    if (!step_.empty()) return step_;
     return absl::MakeConstSpan(s.response).subspan(held - prompt);
   }
-  bool decodes() const override { return true; }
-
   void OnHidden(const torch::Tensor& hidden) override {
     SessionState& s = *session_.state_;
     ++s.usage->language_model.forward_passes;
@@ -57,15 +64,53 @@ class Session::RolloutJob : public SequenceJob {
     if (end <= hidden.size(0)) s.cache.Publish(s.options.prompt_ids);
   }
 
-  void OnLogits(absl::Span<const float> logits) override {
+  int64_t LogitsWanted(int64_t rows_run) override {
+    if (step_.empty()) return pending().empty() ? 1 : 0;
+    rows_ = rows_run;  // of a draft, as many as there was room for
+    return rows_;
+  }
+
+  bool OnLogits(absl::Span<const float> logits) override {
     session_.Append(logits, sampling_, stream_);
     done = session_.Finished();
+    ++verified_;
+    const bool go_on = !done && verified_ < rows_ && session_.state_->response.back() == step_[verified_];
+    if (!go_on && drafter_) EndStep();
+    return go_on;
   }
 
  private:
+  void BeginStep() {
+    const SessionState& s = *session_.state_;
+    step_.clear();
+    rows_ = verified_ = 0;
+    // Only the last token may be missing from the cache.
+    if (done || s.cache.length() + 1 != s.prompt_tokens() + static_cast<int64_t>(s.response.size())) return;
+    const absl::Span<const int32_t> draft = drafter_->Next(s.response, s.options.max_new_tokens - s.response.size());
+    if (draft.empty()) return;
+    step_.push_back(s.response.back());
+    step_.insert(step_.end(), draft.begin(), draft.end());
+  }
+
+  // Forgets the keys and values of draft tokens that were not drawn.
+  void EndStep() {
+    SessionState& s = *session_.state_;
+    if (rows_ > 1) {
+      const int64_t drafted = rows_ - 1, accepted = verified_ - 1;
+      drafter_->Verified(static_cast<size_t>(drafted), static_cast<size_t>(accepted));
+      s.usage->draft_tokens_accepted += accepted;
+      s.usage->draft_tokens_rejected += drafted - accepted;
+      s.cache.Truncate(s.prompt_tokens() + static_cast<int64_t>(s.response.size()) - 1);
+    }
+    BeginStep();
+  }
+
   Session& session_;
   const SamplingOptions& sampling_;
   const Stream stream_;
+  std::optional<Drafter> drafter_;
+  std::vector<int32_t> step_;        // the last token and what may follow it; empty without a draft
+  int64_t rows_ = 0, verified_ = 0;  // of step_: run, and looked at
 };
 
 Session::Session(std::unique_ptr<SessionState> state) : state_(std::move(state)) {}

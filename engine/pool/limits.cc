@@ -30,6 +30,7 @@ absl::Status ValidateEnginePoolOptions(const EnginePoolOptions& options) {
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_running_requests", options.max_running_requests, 1));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("threads", options.threads, 0));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_batch_tokens", options.max_batch_tokens, 1));
+  NABLA_RETURN_IF_ERROR(CheckAtLeast("max_draft_tokens", options.max_draft_tokens, 0));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_queued_requests", options.max_queued_requests, 1));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_queued_tokens", options.max_queued_tokens, 1));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_new_tokens_limit", options.max_new_tokens_limit, 1));

@@ -64,6 +64,7 @@ absl::StatusOr<std::unique_ptr<ModelEngine>> ModelEngine::Create(const EnginePoo
 
 absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::string& device,
                                const RewardModelFactory& reward_model_factory) {
+  max_draft_tokens_ = options.max_draft_tokens;
   const ModelOptions& names = options.model;
   NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(names.path));
   int64_t parameters = config.parameters();  // of the larger model
@@ -223,7 +224,8 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
                                          {.prompt_ids = prepared.prompt_ids,
                                           .max_new_tokens = request.max_new_tokens,
                                           .stop = request.stop,
-                                          .seed = request.seed},
+                                          .seed = request.seed,
+                                          .max_draft_tokens = max_draft_tokens_},
                                          &stop, &sink, &usage));
   NABLA_ASSIGN_OR_RETURN(ReasonResult result, RunStrategy(request, *session, scorer.get()));
   usage.completion_tokens = static_cast<int>(result.token_ids.size());

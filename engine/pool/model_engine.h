@@ -53,6 +53,7 @@ class ModelEngine : public Engine {
   absl::StatusOr<std::unique_ptr<RewardContext>> OpenRewardContext(const ReasonRequest& request,
                                                                    const StopToken& stop) const;
 
+  int max_draft_tokens_ = 0;
   std::unique_ptr<Batcher> batcher_;  // outlives all that runs on it
   std::unique_ptr<ModelRunner> runner_;
   std::shared_ptr<ModelRunner> reward_runner_;            // null unless the reward model is local

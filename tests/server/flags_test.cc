@@ -78,6 +78,7 @@ TEST_F(FlagsTest, EveryFlagReachesItsOption) {
                                                                                     {"max_running_requests", "3"},
                                                                                     {"threads", "4"},
                                                                                     {"max_batch_tokens", "5"},
+                                                                                    {"max_draft_tokens", "11"},
                                                                                     {"max_queued_requests", "6"},
                                                                                     {"max_queued_tokens", "7"},
                                                                                     {"max_new_tokens_limit", "8"},
@@ -110,6 +111,7 @@ TEST_F(FlagsTest, EveryFlagReachesItsOption) {
   EXPECT_EQ(pool.max_running_requests, 3);
   EXPECT_EQ(pool.threads, 4);
   EXPECT_EQ(pool.max_batch_tokens, 5);
+  EXPECT_EQ(pool.max_draft_tokens, 11);
   EXPECT_EQ(pool.max_queued_requests, 6);
   EXPECT_EQ(pool.max_queued_tokens, 7);
   EXPECT_EQ(pool.max_new_tokens_limit, 8);

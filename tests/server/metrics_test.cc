@@ -55,7 +55,9 @@ TEST(MetricsTest, AResultFeedsCountersAndHistograms) {
                   .revisions_rejected = 1,
                   .gradient_steps = 9,
                   .gradient_steps_computed = 7,
-                  .model_calls = 50};
+                  .model_calls = 50,
+                  .draft_tokens_accepted = 21,
+                  .draft_tokens_rejected = 8};
   result.usage.language_model = {.forward_passes = 11, .backward_passes = 12};
   result.usage.reward_model = {.forward_passes = 13, .backward_passes = 14};
   result.usage.queue_time = absl::Seconds(1);
@@ -64,7 +66,8 @@ TEST(MetricsTest, AResultFeedsCountersAndHistograms) {
   const std::string text = Text(*metrics.registry());
   for (const char* line :
        {"nabla_prompt_tokens_total 10", "nabla_generation_tokens_total 20", "nabla_rollouts_total 3",
-        "nabla_gradient_steps_total 7", "nabla_revisions_total{outcome=\"accepted\"} 2",
+        "nabla_gradient_steps_total 7", "nabla_draft_tokens_total{outcome=\"accepted\"} 21",
+        "nabla_draft_tokens_total{outcome=\"rejected\"} 8", "nabla_revisions_total{outcome=\"accepted\"} 2",
         "nabla_revisions_total{outcome=\"rejected\"} 1",
         "nabla_model_calls_total{kind=\"forward\",model=\"language\"} 11",
         "nabla_model_calls_total{kind=\"backward\",model=\"language\"} 12",

@@ -66,6 +66,51 @@ TEST_F(SessionTest, CommittedEventsAreTheResponse) {
   EXPECT_EQ(usage_.rollouts, 1);
 }
 
+// Verified drafts must leave nothing behind but the time they saved: not in tokens, statistics or hidden states, greedy
+// or sampled, whatever else shares the passes, and whether the guesses are good or not.
+TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPasses) {
+  int64_t accepted = 0, rejected = 0;
+  for (const double temperature : {0.0, 0.3, 1.0}) {
+    for (const int position : {0, 3, 17}) {
+      const SamplingOptions sampling = {.temperature = temperature};
+      struct Rollout {
+        std::vector<int32_t> response;
+        std::vector<PositionStats> stats;
+        torch::Tensor hidden;
+        int64_t cached = 0;
+        Usage usage;
+      };
+      const auto run = [&](int max_draft_tokens) -> Rollout {
+        usage_ = {};
+        const auto session = Open({.max_new_tokens = 40, .seed = 5, .max_draft_tokens = max_draft_tokens});
+        EXPECT_TRUE(session->RollOut(sampling, Session::Stream::kDraft).ok());
+        session->Commit(std::min(position, session->ahead() - 1));
+        EXPECT_EQ(session->Propose(77, sampling), absl::OkStatus());
+        EXPECT_TRUE((session->Reject(), session->Propose(78, sampling)).ok());
+        const SessionState& s = session->state();
+        const auto rows = static_cast<int64_t>(s.response.size());
+        return {s.response, s.stats, s.hidden.narrow(0, 0, rows).clone(), s.cache.length(), usage_};
+      };
+      const Rollout plain = run(0), drafted = run(8);
+      EXPECT_EQ(drafted.response, plain.response);
+      EXPECT_EQ(drafted.cached, plain.cached);
+      EXPECT_TRUE(torch::equal(drafted.hidden, plain.hidden)) << "bit for bit";
+      for (size_t i = 0; i < plain.stats.size(); ++i) {
+        EXPECT_EQ(drafted.stats[i].argmax, plain.stats[i].argmax);
+        EXPECT_EQ(drafted.stats[i].confidence, plain.stats[i].confidence);
+      }
+      EXPECT_EQ(drafted.usage.decoded_tokens, plain.usage.decoded_tokens);
+      EXPECT_EQ(drafted.usage.model_calls, plain.usage.model_calls);
+      EXPECT_EQ(plain.usage.draft_tokens_accepted + plain.usage.draft_tokens_rejected, 0);
+      accepted += drafted.usage.draft_tokens_accepted, rejected += drafted.usage.draft_tokens_rejected;
+      EXPECT_EQ(drafted.usage.language_model.forward_passes + drafted.usage.draft_tokens_accepted,
+                plain.usage.language_model.forward_passes);
+    }
+  }
+  EXPECT_GT(accepted, 0);
+  EXPECT_GT(rejected, 0);
+}
+
 TEST_F(SessionTest, DraftsShowTheTailBehindWhatIsCommitted) {
   const auto session = Open({.max_new_tokens = 12});
   ASSERT_TRUE(session->RollOut(kGreedy, Session::Stream::kDraft).ok());

@@ -1,0 +1,50 @@
+#include "engine/decode/drafter.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace nabla {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+const std::vector<int32_t> kEarlier = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19};
+
+TEST(DrafterTest, RepeatsTheEarlierTailBehindAReplacedToken) {
+  Drafter drafter(kEarlier, 2, 6);
+  std::vector<int32_t> response = {10, 11};
+  EXPECT_THAT(drafter.Next(response, 100), ElementsAre(12, 13, 14)) << "half of what is allowed to begin with";
+  response.push_back(99);
+  EXPECT_THAT(drafter.Next(response, 100), ElementsAre(13, 14, 15));
+}
+
+TEST(DrafterTest, FindsTheEarlierTextElsewhere) {
+  Drafter drafter(kEarlier, 2, 6);
+  EXPECT_THAT(drafter.Next({{10, 11, 14, 15}}, 100), ElementsAre(16, 17, 18)) << "some tokens were left out";
+  Drafter back(kEarlier, 6, 6);
+  EXPECT_THAT(back.Next({{10, 11, 12, 13, 14, 15, 11, 12}}, 100), ElementsAre(13, 14, 15)) << "some were put in";
+}
+
+TEST(DrafterTest, DraftsGrowWithSuccessAndShrinkWithout) {
+  Drafter drafter(kEarlier, 0, 6);
+  drafter.Verified(3, 3);
+  EXPECT_EQ(drafter.Next({}, 100).size(), 6);
+  drafter.Verified(6, 5);
+  EXPECT_EQ(drafter.Next({}, 100).size(), 3);
+  for (int i = 0; i < 5; ++i) drafter.Verified(1, 0);
+  EXPECT_EQ(drafter.Next({}, 100).size(), 1) << "never none: the text may come back";
+}
+
+TEST(DrafterTest, StopsAtTheEndsOfTextAndRoom) {
+  Drafter drafter(kEarlier, 8, 6);
+  std::vector<int32_t> response(kEarlier.begin(), kEarlier.begin() + 8);
+  EXPECT_THAT(drafter.Next(response, 1), ElementsAre(18));
+  EXPECT_THAT(drafter.Next(response, 0), IsEmpty());
+  EXPECT_THAT(drafter.Next(response, 100), ElementsAre(18, 19));
+  response.insert(response.end(), {50, 51, 52});
+  EXPECT_THAT(drafter.Next(response, 100), IsEmpty());
+}
+
+}  // namespace
+}  // namespace nabla
