@@ -31,6 +31,7 @@
 #include "engine/decode/session.h"
 #include "engine/decode/session_state.h"
 #include "engine/kernels/thread_team.h"
+#include "engine/model/device.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/kv_pool.h"
 #include "engine/model/model.h"
@@ -112,7 +113,10 @@ class Bench {
     bench->options_ = options;
     NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(options.model));
     const int threads = ThreadCount(options.threads, config.parameters());
+    // Ahead of the batcher, which leaves libtorch one thread.
     at::set_num_threads(threads);
+    NABLA_ASSIGN_OR_RETURN(const torch::ScalarType type, ParseDtype(options.dtype, config.dtype, torch::kCPU));
+    bench->limits_ = Limits::Measure(type);
     bench->batcher_ =
         std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = 512, .on_thread_start = UseOneTorchThread});
     bench->team_ = std::make_shared<ThreadTeam>(threads);
@@ -125,7 +129,6 @@ class Bench {
         bench->model().tokenizer(), static_cast<int>(bench->model().vocabulary_size()), *bench->reward_model_);
     NABLA_ASSIGN_OR_RETURN(const std::string text, bench->model().chat_template()->Render({{"user", kQuestion}}, true));
     bench->prompt_ = bench->model().tokenizer().Encode(text);
-    bench->limits_ = Limits::Measure(bench->model().dtype());
     return bench;
   }
 

@@ -1,0 +1,134 @@
+"""Nabla beside Hugging Face transformers doing the same work the published way (hf_baseline.py), on SmolLM2-135M.
+
+Both run on all cores, one after the other, in float32 and in bfloat16; figures are medians. `./dev bench baseline` makes
+the models (smollm2_to_hf.py): the language model, and a reward model of the same body with a random head.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+import harness
+
+# What hf_baseline.py calls it, what nabla-engine-benchmark calls it, its unit, and the least ratio wanted by number type.
+WORK = (
+    ("generate_batch1_tokens_per_s", "decode_step/batch:1", "tokens/s", {"float32": 4, "bfloat16": 4}),
+    ("generate_batch8_tokens_per_s", "decode_step/batch:8", "tokens/s", {}),
+    ("gradient_s", "gradient/ahead:200", "s", {}),
+    ("refine_s", "refine/ahead:200/iterations:20", "s", {"float32": 6, "bfloat16": 6}),
+    ("request_s", "request/tokens:128/rollouts:8", "s", {"float32": 8, "bfloat16": 6}),
+)
+WANTED_SHARE = 0.6  # of the machine's limit, of a refinement
+
+
+def output(command, what):
+    """Standard output of a command that takes its time."""
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise harness.Failure(f"{what} failed: {done.stderr.strip().splitlines()[-1:]}")
+    return done.stdout
+
+
+def run_transformers(arguments, models, dtype):
+    """Medians by name, and the request's tokens."""
+    script = [arguments.python, harness.ROOT / "bench/hf_baseline.py", models / "lm", models / "rm", "--dtype", dtype]
+    runs = []
+    for i in range(arguments.repetitions):
+        print(f"  transformers, {dtype}, {i + 1} of {arguments.repetitions}", file=sys.stderr)
+        runs.append(json.loads(output([*script, "--only", "generate,gradient,refine"], "hf_baseline.py")))
+    medians = {name: statistics.median(run[name] for run in runs) for name, *_ in WORK if name in runs[0]}
+    tokens = None
+    if arguments.request:
+        print(f"  transformers, {dtype}, a whole request", file=sys.stderr)
+        whole = json.loads(output([*script, "--only", "request"], "hf_baseline.py"))
+        medians["request_s"], tokens = whole["request_s"], whole["request_ids"]
+    return medians, tokens
+
+
+def run_nabla(arguments, models, dtype):
+    """Benchmarks by name: median seconds, items a second, share of the limit; and the request's tokens."""
+    def run(names, repetitions):
+        wanted = "|".join(f"^{name}/real_time$" for name in names)
+        program = [pathlib.Path(arguments.bin) / "nabla-engine-benchmark", f"--model={models / 'lm'}",
+                   f"--reward_model={models / 'rm'}", f"--dtype={dtype}", f"--benchmark_filter={wanted}",
+                   f"--benchmark_repetitions={repetitions}", "--benchmark_format=json"]
+        print(f"  nabla, {dtype}, {', '.join(names)}", file=sys.stderr)
+        return json.loads(output(program, "nabla-engine-benchmark"))
+    names = [name for _, name, _, _ in WORK]
+    report = run(names[:-1], arguments.repetitions)
+    found = [*report["benchmarks"], *(run(names[-1:], 1)["benchmarks"] if arguments.request else [])]
+    figures, tokens = {}, None
+    for name in names:
+        runs = [entry for entry in found if entry["run_type"] == "iteration" and entry["name"] == f"{name}/real_time"]
+        if not runs:
+            continue
+        figures[name] = {key: statistics.median(run[field] * scale for run in runs)
+                         for key, field, scale in (("seconds", "real_time", 1e-3), ("rate", "items_per_second", 1),
+                                                   ("share", "limit_share", 1)) if field in runs[0]}
+        tokens = [int(token) for token in runs[0]["label"].split(",")] if runs[0].get("label") else tokens
+    limits = {key: float(report["context"][key]) for key in ("gflops_limit", "gbytes_per_second_limit")}
+    return figures, limits, tokens
+
+
+def draw(rows, path):
+    """Ratios as bars, one a row."""
+    widest = max(ratio for _, ratio, _ in rows)
+    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="760" height="{40 + 26 * len(rows)}" '
+             'font-family="sans-serif" font-size="13">',
+             '<text x="10" y="20" font-weight="bold">Nabla: times as fast as Hugging Face transformers</text>']
+    for i, (name, ratio, goal) in enumerate(rows):
+        y = 36 + 26 * i
+        lines.append(f'<text x="10" y="{y + 14}">{name}</text>'
+                     f'<rect x="330" y="{y}" width="{340 * ratio / widest:.0f}" height="18" fill="#3a6ea5"/>'
+                     f'<text x="{336 + 340 * ratio / widest:.0f}" y="{y + 14}">{ratio:.1f}</text>')
+        if goal and goal <= widest:
+            x = 330 + 340 * goal / widest
+            lines.append(f'<line x1="{x:.0f}" y1="{y - 2}" x2="{x:.0f}" y2="{y + 20}" stroke="#c22" stroke-width="2"/>')
+    path.write_text("\n".join([*lines, "</svg>", ""]))
+
+
+def measure(_, goals, arguments):
+    models = pathlib.Path(arguments.models)
+    table, bars = [], []
+    for dtype in arguments.dtypes.split(","):
+        theirs, their_tokens = run_transformers(arguments, models, dtype)
+        ours, limits, our_tokens = run_nabla(arguments, models, dtype)
+        goals.figures[dtype] = {"transformers": theirs, "nabla": ours, "limits": limits}
+        for name, benchmark, unit, wanted in WORK:
+            if name not in theirs or benchmark not in ours:
+                continue
+            rate = unit == "tokens/s"
+            value = ours[benchmark]["rate" if rate else "seconds"]
+            ratio = value / theirs[name] if rate else theirs[name] / value
+            share = ours[benchmark].get("share")
+            table.append(f"| {benchmark}, {dtype} | {theirs[name]:.4g} {unit} | {value:.4g} {unit} | {ratio:.1f} | "
+                         f"{f'{share:.0%}' if share else '–'} |")
+            bars.append((f"{benchmark}, {dtype}", ratio, wanted.get(dtype)))
+            if dtype in wanted:
+                goals.goal(f"{benchmark}, {dtype}: times as fast", round(ratio, 2), ratio >= wanted[dtype],
+                           f"≥ {wanted[dtype]}")
+            if name == "refine_s":
+                goals.goal(f"{benchmark}, {dtype}: share of the limit", round(share, 2), share >= WANTED_SHARE,
+                           f"≥ {WANTED_SHARE}")
+        if their_tokens and our_tokens and dtype == "float32":
+            goals.goal("a request's tokens, float32", "the same" if their_tokens == our_tokens else "others",
+                       their_tokens == our_tokens, "the same")
+    print("\n| work | transformers | Nabla | times as fast | of the machine's limit |\n| --- | --- | --- | --- | --- |")
+    print("\n".join(table))
+    plot = harness.ROOT / "build/bench/baseline.svg"
+    plot.parent.mkdir(parents=True, exist_ok=True)
+    draw(bars, plot)
+    print(f"plot: {plot.relative_to(harness.ROOT)}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=str(harness.ROOT / "build/smollm2"), help="folder of both (default %(default)s)")
+    parser.add_argument("--dtypes", default="float32,bfloat16", help="number types (default %(default)s)")
+    parser.add_argument("--repetitions", type=int, default=5, help="of which the median is taken (default %(default)s)")
+    parser.add_argument("--request", action="store_true", help="a whole ∇ request too, once (minutes)")
+    parser.add_argument("--python", default=sys.executable, help="one that has torch and transformers (default %(default)s)")
+    sys.exit(harness.run("baseline", measure, parser))
