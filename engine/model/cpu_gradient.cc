@@ -205,7 +205,7 @@ torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCach
   tape.layers.resize(weights_.layers.size());
   for (size_t i = 0; i < tape.layers.size(); ++i) {
     Tape::Layer& layer = tape.layers[i];
-    layer.input = i == 0 ? embeddings.to(torch::kFloat32) : wide();
+    layer.input = i == 0 ? embeddings.to(torch::kFloat32).contiguous() : wide();
     layer.middle = wide();
     layer.query = narrow({rows, config.num_heads * config.head_dim});
     layer.gate = narrow({rows, config.intermediate_size});

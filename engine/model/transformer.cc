@@ -187,6 +187,8 @@ torch::Tensor Transformer::ExtendAsForward(const Slice& slice) const {
 
 Transformer::Pass Transformer::Forward(const torch::Tensor& embeddings, const KvCache& prefix,
                                        int64_t prefix_length) const {
+  TORCH_CHECK(prefix_length <= prefix.length(), "the prefix holds ", prefix.length(), " tokens, ", prefix_length,
+              " are needed");
   if (cpu_gradient_ != nullptr) {
     const auto tape = std::make_shared<CpuGradient::Tape>();
     return {.hidden = cpu_gradient_->Forward(embeddings, prefix, prefix_length, *tape, *team_),
@@ -204,8 +206,6 @@ Transformer::Pass Transformer::Forward(const torch::Tensor& embeddings, const Kv
 
 torch::Tensor Transformer::ForwardWithTorch(const torch::Tensor& embeddings, const KvCache& prefix,
                                             int64_t prefix_length) const {
-  TORCH_CHECK(prefix_length <= prefix.length(), "the prefix holds ", prefix.length(), " tokens, ", prefix_length,
-              " are needed");
   return Run(embeddings,
              [&](int64_t layer, const torch::Tensor& query, const torch::Tensor& key, const torch::Tensor& value) {
                const auto [keys, values] = prefix.Gather(layer, prefix_length);

@@ -129,6 +129,7 @@ TEST(BatcherTest, TwoModelsTakeTurns) {
 
 // The bound on how long a stream is held up: a step's time and one pass of another request's gradient.
 TEST(BatcherTest, BetweenTwoLongPassesThatRunAloneDecodingGetsAStep) {
+  const absl::Duration kLong = absl::Milliseconds(20);  // longer than a step, even one that the system interrupts
   Batcher batcher({});
   FakeModel model;
   FakeJob stream(0, 1'000'000'000);   // until all have run
@@ -140,7 +141,7 @@ TEST(BatcherTest, BetweenTwoLongPassesThatRunAloneDecodingGetsAStep) {
       EXPECT_TRUE(batcher
                       .RunAlone([&] {
                         const absl::Time begin = absl::Now();
-                        while (absl::Now() - begin < absl::Milliseconds(1)) std::this_thread::yield();
+                        while (absl::Now() - begin < kLong) std::this_thread::yield();
                         passes_before.push_back(model.passes.size());
                         stream.stopped = passes_before.size() == 5;
                         return absl::OkStatus();
