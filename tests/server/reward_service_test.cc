@@ -311,8 +311,12 @@ TEST_F(RewardServiceTest, CallsThatWereGivenUpWhileWaitingNeverStart) {
   ASSERT_TRUE(replica_->model().AwaitHeld(1));
   v1::ScoreResponse ignored;
   grpc::ClientContext expiring;
-  expiring.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
+  const absl::Duration patience = absl::Milliseconds(20);
+  const absl::Time sent = absl::Now();
+  expiring.set_deadline(absl::ToChronoTime(sent + patience));
   EXPECT_EQ(stub_->Score(&expiring, ScoreRequest({{2}}), &ignored).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  // The service counts from the call's arrival, which is before its client gave up, and rounds up.
+  absl::SleepFor(sent + 2 * patience + absl::Milliseconds(20) - absl::Now());
   replica_->model().Release();
   first.join();
   replica_->service().StartDraining();
