@@ -20,8 +20,9 @@
 namespace nabla {
 
 // What `threads` of an engine's options means, for every library that has threads: 0 is one a core, but no more than a
-// model of so many parameters keeps busy. A decode step of a model with 2 million takes 0.2 ms: a second thread makes it
-// 1.1 times as fast and takes the core of those who bring requests; with 8 million it is 1.4 times, with 32 1.7 times.
+// model of so many parameters keeps busy. A decode step of a model with 2 million takes 0.2 ms: a second thread makes
+// it 1.1 times as fast and takes the core of those who bring requests; with 8 million it is 1.4 times, with 32 1.7
+// times.
 int ThreadCount(int threads, int64_t parameters);
 
 class ThreadTeam {

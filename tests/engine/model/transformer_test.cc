@@ -43,7 +43,9 @@ TEST_P(TransformerTest, GradientAtTheInputsAgreesWithFiniteDifferences) {
   const torch::Tensor start = body.Embed(absl::MakeConstSpan(ids_).subspan(3)).clone();
   torch::manual_seed(1);
   const torch::Tensor weights = torch::randn({5, 64}), direction = torch::randn({5, 64});
-  const auto value = [&](const torch::Tensor& inputs) { return (body.Forward(inputs, prefix, 3).hidden * weights).sum(); };
+  const auto value = [&](const torch::Tensor& inputs) {
+    return (body.Forward(inputs, prefix, 3).hidden * weights).sum();
+  };
   const torch::Tensor gradient = body.Forward(start, prefix, 3).backward(weights);
   constexpr double kStep = 1e-3;
   const double numeric =

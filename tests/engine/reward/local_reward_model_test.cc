@@ -61,7 +61,8 @@ TEST(LocalRewardModelTest, GradientPredictsTheChangeOfASmallStepAtTheEmbeddings)
   ids.insert(ids.end(), after.begin(), after.end());
   const KvCache nothing = NewKvCache(*model);
   const torch::Tensor inputs = model->body().Embed(ids).clone().requires_grad_(true);
-  const torch::Tensor logits = torch::matmul(model->body().ForwardWithTorch(inputs, nothing, 0), model->head_weight().t())[-1];
+  const torch::Tensor logits =
+      torch::matmul(model->body().ForwardWithTorch(inputs, nothing, 0), model->head_weight().t())[-1];
   const torch::Tensor odds = logits[model->tokenizer().Encode("Y")[0]] - logits[model->tokenizer().Encode("N")[0]];
   const torch::Tensor expected =
       torch::autograd::grad({odds}, {inputs})[0].narrow(0, static_cast<int64_t>(before.size()) + 1, 4);
