@@ -52,6 +52,7 @@ class Session::RolloutJob : public SequenceJob {
     if (!step_.empty()) return step_;
     return absl::MakeConstSpan(s.response).subspan(held - prompt);
   }
+
   void OnHidden(const torch::Tensor& hidden) override {
     SessionState& s = *session_.state_;
     ++s.usage->language_model.forward_passes;
