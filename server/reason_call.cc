@@ -151,6 +151,7 @@ void ReasonCall::Pump() {
     if (writing_ || closed_) return;
     if (TakeNext(&next)) {
       writing_ = write = true;
+      closed_ = next.result != nullptr;  // nothing follows it
     } else if (result_.has_value()) {
       closed_ = true;
       status = ToGrpcStatus(FinalStatus());
@@ -176,7 +177,8 @@ void ReasonCall::Send(Next next) {
   message.set_sequence(next.sequence);
   const grpc::Slice slice(message.SerializeAsString());
   buffer_ = grpc::ByteBuffer(&slice, 1);
-  StartWrite(&buffer_);
+  // Result and status go out together, as one thing to wake up for.
+  next.result != nullptr ? StartWriteAndFinish(&buffer_, {}, grpc::Status::OK) : StartWrite(&buffer_);
 }
 
 absl::Status ReasonCall::FinalStatus() const {
@@ -189,9 +191,8 @@ bool ReasonCall::TakeNext(Next* next) {
   if (!abandoned_.ok()) return false;
   next->event = outbox_.Pop();
   if (!next->event.has_value()) {
-    if (!result_.has_value() || !result_->ok() || finished_written_) return false;
+    if (!result_.has_value() || !result_->ok()) return false;
     next->result = &**result_;
-    finished_written_ = true;
   }
   next->sequence = next_sequence_++;
   return true;

@@ -117,8 +117,7 @@ class ReasonCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   bool admitted_ ABSL_GUARDED_BY(mu_) = false;
   bool scheduled_ ABSL_GUARDED_BY(mu_) = false;  // in the write queue
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  bool finished_written_ ABSL_GUARDED_BY(mu_) = false;
-  bool closed_ ABSL_GUARDED_BY(mu_) = false;  // Finish has been called
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;  // the last there is has been handed to gRPC
 };
 
 }  // namespace nabla

@@ -51,16 +51,9 @@ class FakeTransport : public Writer {
 
   void SendInitialMetadata() override {}
   void Write(const grpc::ByteBuffer* message, grpc::WriteOptions /*options*/) override {
-    grpc::Slice slice;
-    v1::ReasonEvent event;
-    EXPECT_TRUE(message->DumpToSingleSlice(&slice).ok());
-    EXPECT_TRUE(event.ParseFromArray(slice.begin(), static_cast<int>(slice.size())));
     const std::lock_guard<std::mutex> lock(mu_);
-    writers_.insert(std::this_thread::get_id());
-    EXPECT_FALSE(writing_) << "one write at a time";
-    EXPECT_FALSE(finished_);
+    Add(*message);
     writing_ = true;
-    if (!broken_) events_.push_back(event);
     changed_.notify_all();
   }
   void Finish(grpc::Status status) override {
@@ -71,10 +64,27 @@ class FakeTransport : public Writer {
     status_ = std::move(status);
     changed_.notify_all();
   }
-  void WriteAndFinish(const grpc::ByteBuffer* /*message*/, grpc::WriteOptions /*options*/,
-                      grpc::Status /*status*/) override {}
+  void WriteAndFinish(const grpc::ByteBuffer* message, grpc::WriteOptions /*options*/, grpc::Status status) override {
+    {
+      const std::lock_guard<std::mutex> lock(mu_);
+      Add(*message);
+    }
+    Finish(std::move(status));
+  }
 
  private:
+  // Needs mu_.
+  void Add(const grpc::ByteBuffer& message) {
+    grpc::Slice slice;
+    v1::ReasonEvent event;
+    EXPECT_TRUE(message.DumpToSingleSlice(&slice).ok());
+    EXPECT_TRUE(event.ParseFromArray(slice.begin(), static_cast<int>(slice.size())));
+    writers_.insert(std::this_thread::get_id());
+    EXPECT_FALSE(writing_) << "one write at a time";
+    EXPECT_FALSE(finished_);
+    if (!broken_) events_.push_back(event);
+  }
+
   grpc::internal::ServerReactor* reactor() override { return call_; }
   void CallOnDone() override {}
 
