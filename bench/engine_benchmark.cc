@@ -326,7 +326,12 @@ class Bench {
       if (Failed(state, ticket.status())) return;
       const absl::StatusOr<ReasonResult> result = ended.get_future().get();
       if (Failed(state, result.status())) return;
-      state.counters["rollouts"] = result->usage.rollouts;
+      const Usage& usage = result->usage;
+      state.counters["rollouts"] = usage.rollouts;
+      state.counters["gradients"] = usage.gradient_steps_computed;
+      state.counters["decoded"] = static_cast<double>(usage.language_model.forward_tokens);
+      state.counters["refine_s"] = absl::ToDoubleSeconds(usage.refine_time);
+      state.counters["reward_s"] = absl::ToDoubleSeconds(usage.reward_time);
       state.SetLabel(absl::StrJoin(result->token_ids, ","));
     }
   }

@@ -14,6 +14,7 @@
 #include "hwy/foreach_target.h"
 // Behind foreach_target.h.
 #include "engine/kernels/load-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -47,8 +48,8 @@ HWY_INLINE void StoreSums([[maybe_unused]] D d, hn::Vec<D> a, hn::Vec<D> b, hn::
 }
 
 // Dot products of kRows rows of x with kOutputs rows of the weights. Every sum runs over k in steps of a whole vector,
-// whatever the tile's shape.
-template <int kRows, int kOutputs, typename Weight>
+// whatever the tile's shape. kAhead: fetches the weights behind these meanwhile.
+template <int kRows, int kOutputs, bool kAhead = false, typename Weight>
 void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_t inputs, const float* bias, float* out,
           int64_t out_stride) {
   const hn::ScalableTag<float> d;
@@ -58,15 +59,18 @@ void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_
   for (auto& row : sums) {
     for (Vector& sum : row) sum = hn::Zero(d);
   }
+  int64_t k = 0;
   const auto step = [&](const auto& load_weight, const auto& load_x) HWY_ATTR {
     Vector weights[kOutputs];
     for (int o = 0; o < kOutputs; ++o) weights[o] = load_weight(weight + o * inputs);
+    if constexpr (kAhead) {
+      for (int o = 0; o < kOutputs; ++o) hwy::Prefetch(weight + (kOutputs + o) * inputs + k);
+    }
     for (int r = 0; r < kRows; ++r) {
       const Vector value = load_x(x + r * inputs);
       for (int o = 0; o < kOutputs; ++o) sums[r][o] = hn::MulAdd(value, weights[o], sums[r][o]);
     }
   };
-  int64_t k = 0;
   for (; k + lanes <= inputs; k += lanes) {
     step([&](const Weight* row) HWY_ATTR { return LoadWide(d, row + k); },
          [&](const float* row) HWY_ATTR { return hn::LoadU(d, row + k); });
@@ -95,6 +99,10 @@ template <int kOutputs, typename Weight>
 void Rows(const Weight* weight, const float* x, int64_t rows, int64_t inputs, const float* bias, float* out,
           int64_t out_stride) {
   int64_t i = 0;
+  if (rows >= 4) {  // while the other rows are computed, memory would idle
+    Tile<4, kOutputs, /*kAhead=*/true>(weight, x, inputs, bias, out, out_stride);
+    i = 4;
+  }
   for (; i + 4 <= rows; i += 4) {
     Tile<4, kOutputs>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
   }

@@ -1,7 +1,8 @@
 #include "engine/model/cpu_decoder.h"
 
+#include <hwy/aligned_allocator.h>
+
 #include <algorithm>
-#include <memory>
 
 #include "engine/kernels/attention.h"
 #include "engine/kernels/elementwise.h"
@@ -18,6 +19,9 @@ constexpr int64_t kOutputsTogether = kernels::LinearInput::kTogether;
 kernels::WeightMatrix MatrixOf(const torch::Tensor& weight) {
   return {.data = weight.data_ptr(), .type = TypeOf(weight), .outputs = weight.size(0), .inputs = weight.size(1)};
 }
+
+// Begins where a cache line does: rows that straddle lines cost the products a quarter of their speed.
+using Numbers = hwy::AlignedFreeUniquePtr<float[]>;
 
 // Calls body(begin, end) for parts of a product's outputs, or of several products' that have the same x and as many.
 template <typename Body>
@@ -62,7 +66,7 @@ class CpuDecoder::Pass {
       }
     }
     const auto numbers = [this](int64_t columns) {
-      return std::unique_ptr<float[]>(new float[static_cast<int64_t>(rows_.size()) * columns]);
+      return hwy::AllocateAligned<float>(rows_.size() * columns);
     };
     x_ = numbers(config_.hidden_size), change_ = numbers(config_.hidden_size);
     query_ = numbers(queries()), mixed_ = numbers(queries()), key_ = numbers(keys()), value_ = numbers(keys());
@@ -220,10 +224,10 @@ class CpuDecoder::Pass {
   const ModelConfig& config_;
   ThreadTeam& team_;
   std::vector<Row> rows_;
-  std::unique_ptr<float[]> x_, change_;     // [n, H]
-  std::unique_ptr<float[]> query_, mixed_;  // [n, heads · head dimension]
-  std::unique_ptr<float[]> key_, value_;    // [n, key/value heads · head dimension]
-  std::unique_ptr<float[]> gate_, up_;      // [n, intermediate size]
+  Numbers x_, change_;     // [n, H]
+  Numbers query_, mixed_;  // [n, heads · head dimension]
+  Numbers key_, value_;    // [n, key/value heads · head dimension]
+  Numbers gate_, up_;      // [n, intermediate size]
 };
 
 torch::Tensor CpuDecoder::Extend(absl::Span<const Slice> slices, ThreadTeam& team) const {
@@ -237,7 +241,7 @@ torch::Tensor CpuDecoder::Extend(absl::Span<const Slice> slices, ThreadTeam& tea
 }
 
 torch::Tensor LinearOnCpu(const Linear& linear, const torch::Tensor& x, ThreadTeam& team) {
-  const std::vector<float> numbers = Widened(x.contiguous());
+  const torch::Tensor numbers = x.to(torch::kFloat32).contiguous();
   const kernels::WeightMatrix weight = MatrixOf(linear.weight);
   const std::vector<float> bias = Widened(linear.bias);
   std::vector<int64_t> shape = x.sizes().vec();
@@ -245,7 +249,7 @@ torch::Tensor LinearOnCpu(const Linear& linear, const torch::Tensor& x, ThreadTe
   shape.back() = weight.outputs;
   torch::Tensor out = torch::empty(shape, torch::kFloat32);
   if (rows == 0) return out;
-  const kernels::LinearInput input(numbers.data(), rows, weight.inputs, weight.type);
+  const kernels::LinearInput input(numbers.data_ptr<float>(), rows, weight.inputs, weight.type);
   ForOutputs(team, weight, rows, [&](int64_t begin, int64_t end) {
     kernels::Linear(weight, input, bias.empty() ? nullptr : bias.data(), out.data_ptr<float>(), weight.outputs, begin,
                     end);
