@@ -32,6 +32,7 @@
 #include "engine/decode/session_state.h"
 #include "engine/kernels/thread_team.h"
 #include "engine/model/device.h"
+#include "engine/model/draft_model.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/kv_pool.h"
 #include "engine/model/model.h"
@@ -136,6 +137,11 @@ class Bench {
     for (const int rows : {1, 4, 8, 16}) {
       Add(absl::StrCat("decode_step/batch:", rows), [this, rows](benchmark::State& state) { DecodeStep(state, rows); });
     }
+    Add("draft_step", [this](benchmark::State& state) { DraftStep(state); });
+    for (const bool drafts : {false, true}) {
+      Add(absl::StrCat("generate/tokens:128/draft:", drafts),
+          [this, drafts](benchmark::State& state) { Generate(state, 128, drafts); });
+    }
     Add("prefill/tokens:96", [this](benchmark::State& state) { Prefill(state, 96); });
     for (const int rows : {50, 200, 800}) {
       Add(absl::StrCat("gradient/ahead:", rows), [this, rows](benchmark::State& state) { Refine(state, rows, 1); });
@@ -220,6 +226,42 @@ class Bench {
     state.SetItemsProcessed(state.iterations() * rows);
     SetShare(state, LayerOperations(rows, static_cast<double>(prompt_.size())) + rows * HeadOperations(),
              WeightBytes());
+  }
+
+  // One token through the int8 copy that guesses.
+  void DraftStep(benchmark::State& state) const {
+    const torch::InferenceMode inference;
+    const DraftModel draft(runner_->model());
+    KvCache cache(runner_->kv_pool());
+    if (Failed(state, Extend(cache, prompt_).status())) return;
+    const std::vector<int32_t> token = RandomTokens(1);
+    for (auto _ : state) {
+      cache.Truncate(static_cast<int64_t>(prompt_.size()));
+      if (Failed(state, cache.Prepare(1))) return;
+      benchmark::DoNotOptimize(draft.Logits({{&cache, token}}));
+    }
+    state.SetItemsProcessed(state.iterations());
+    SetShare(state, LayerOperations(1, static_cast<double>(prompt_.size())) + HeadOperations(),
+             static_cast<double>(model().config().parameters()));
+  }
+
+  // A greedy answer of one stream; with drafts of the int8 copy, the same tokens.
+  void Generate(benchmark::State& state, int tokens, bool drafts) const {
+    ModelRunner runner(runner_->model(), runner_->kv_pool(), batcher_.get(),
+                       drafts ? std::make_shared<const DraftModel>(runner_->model()) : nullptr);
+    const StopToken stop;
+    NoSink sink;
+    Usage usage;
+    for (auto _ : state) {
+      usage = {};
+      const auto session =
+          Session::Create(&runner, {.prompt_ids = prompt_, .max_new_tokens = tokens}, &stop, &sink, &usage);
+      if (Failed(state, session.status())) return;
+      if (Failed(state, (*session)->RollOut({.temperature = 0}, Session::Stream::kCommit))) return;
+    }
+    state.SetItemsProcessed(state.iterations() * usage.decoded_tokens);
+    state.counters["accepted"] = static_cast<double>(usage.draft_tokens_accepted);
+    state.counters["rejected"] = static_cast<double>(usage.draft_tokens_rejected);
   }
 
   void Prefill(benchmark::State& state, int tokens) const {

@@ -119,6 +119,7 @@ void ReadEngine(Settings& settings, EnginePoolOptions* pool) {
   }
   settings.Read("max_batch_tokens", 1, 65536, &pool->max_batch_tokens);
   settings.Read("max_draft_tokens", 0, 64, &pool->max_draft_tokens);
+  settings.Read("draft_weights", {"auto", "int8", "none"}, &pool->draft_weights);
 }
 
 void ReadAdmission(Settings& settings, ServerSetup* setup) {

@@ -142,6 +142,7 @@ void ToProto(const Usage& usage, v1::Usage* message) {
   message->set_model_calls(usage.model_calls);
   ToProto(usage.language_model, message->mutable_language_model());
   ToProto(usage.reward_model, message->mutable_reward_model());
+  ToProto(usage.draft_model, message->mutable_draft_model());
   ToProto(usage.queue_time, message->mutable_queue_time());
   ToProto(usage.time_to_first_token, message->mutable_time_to_first_token());
   ToProto(usage.refine_time, message->mutable_refine_time());

@@ -92,7 +92,11 @@ ABSL_FLAG(Given<int>, max_running_requests, {}, "Requests that run at once on on
 ABSL_FLAG(Given<int>, threads, {}, "Threads of one CPU engine. Default: 0, the cores, or fewer for small models.");
 ABSL_FLAG(Given<int>, max_batch_tokens, {}, "Tokens of one forward pass. Default: 128.");
 ABSL_FLAG(Given<int>, max_draft_tokens, {},
-          "Tokens of an earlier rollout that a pass verifies, at most; they change no answer. 0: none. Default: 8.");
+          "Guessed tokens that a pass verifies, at most; they change no answer. 0: none. Default: 8.");
+ABSL_FLAG(
+    Given<std::string>, draft_weights, {},
+    "What guesses besides an earlier rollout: int8, a copy of the model with such weights; none; or auto (int8 on "
+    "a CPU for weights of 64 MiB and more). Default: auto.");
 ABSL_FLAG(Given<std::string>, reward_model, {},
           "Folder of the reward model. Without one, and without --reward_address, the nabla strategy is refused.");
 ABSL_FLAG(Given<std::string>, reward_kind, {},
@@ -171,6 +175,7 @@ const char* const kFlags[] = {"config",
                               "threads",
                               "max_batch_tokens",
                               "max_draft_tokens",
+                              "draft_weights",
                               "max_queued_requests",
                               "max_queued_tokens",
                               "max_new_tokens_limit",
@@ -223,6 +228,7 @@ absl::StatusOr<Settings> ReadFlags() {
   NABLA_SET_IF_GIVEN(threads);
   NABLA_SET_IF_GIVEN(max_batch_tokens);
   NABLA_SET_IF_GIVEN(max_draft_tokens);
+  NABLA_SET_IF_GIVEN(draft_weights);
   NABLA_SET_IF_GIVEN(max_queued_requests);
   NABLA_SET_IF_GIVEN(max_queued_tokens);
   NABLA_SET_IF_GIVEN(max_new_tokens_limit);

@@ -43,6 +43,7 @@ const std::map<std::string, std::string>& FieldsByFlag() {
       {"threads", "engine.threads"},
       {"max_batch_tokens", "engine.max_batch_tokens"},
       {"max_draft_tokens", "engine.max_draft_tokens"},
+      {"draft_weights", "engine.draft_weights"},
       {"max_queued_requests", "admission.max_queued_requests"},
       {"max_queued_tokens", "admission.max_queued_tokens"},
       {"max_new_tokens_limit", "admission.max_new_tokens_limit"},

@@ -86,10 +86,11 @@ struct Usage {
   int gradient_steps_computed = 0;  // passes really run
   int64_t decoded_tokens = 0;
   int64_t model_calls = 0;
-  int64_t draft_tokens_accepted = 0;  // guessed from an earlier rollout and decoded as guessed; among decoded_tokens
+  int64_t draft_tokens_accepted = 0;  // guessed and decoded as guessed; among decoded_tokens
   int64_t draft_tokens_rejected = 0;
   ModelWork language_model;
   ModelWork reward_model;
+  ModelWork draft_model;
   absl::Duration queue_time;
   absl::Duration time_to_first_token;  // from leaving the queue to the first Draft or Committed event
   absl::Duration refine_time;

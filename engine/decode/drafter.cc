@@ -8,14 +8,15 @@ namespace nabla {
 Drafter::Drafter(std::vector<int32_t> earlier, size_t position, int max_tokens)
     : earlier_(std::move(earlier)),
       max_tokens_(static_cast<size_t>(max_tokens)),
-      length_(std::max<size_t>(1, max_tokens_ / 2)),
+      agreed_(max_tokens_ / 2),
       seen_(position),
       at_(position) {}
 
 absl::Span<const int32_t> Drafter::Next(absl::Span<const int32_t> response, size_t room) {
   for (; seen_ < response.size(); ++seen_) Follow(response, seen_);
   if (at_ >= earlier_.size()) return {};
-  return absl::MakeConstSpan(earlier_).subspan(at_, std::min({length_, room, earlier_.size() - at_}));
+  return absl::MakeConstSpan(earlier_).subspan(at_,
+                                               std::min({std::max<size_t>(1, agreed_), room, earlier_.size() - at_}));
 }
 
 // A token that is not the expected one may stand in its place, or the text goes on as somewhere else: behind the same
@@ -23,8 +24,10 @@ absl::Span<const int32_t> Drafter::Next(absl::Span<const int32_t> response, size
 void Drafter::Follow(absl::Span<const int32_t> response, size_t position) {
   if (at_ < earlier_.size() && earlier_[at_] == response[position]) {
     ++at_;
+    agreed_ = std::min(agreed_ + 1, max_tokens_);
     return;
   }
+  agreed_ /= 2;
   const size_t expected = at_ + 1;
   if (position > 0) {
     const int32_t pair[] = {response[position - 1], response[position]};
@@ -38,11 +41,6 @@ void Drafter::Follow(absl::Span<const int32_t> response, size_t position) {
     }
   }
   at_ = expected;
-}
-
-void Drafter::Verified(size_t drafted, size_t accepted) {
-  if (drafted == 0) return;
-  length_ = accepted == drafted ? std::min(2 * length_, max_tokens_) : std::max<size_t>(1, length_ / 2);
 }
 
 }  // namespace nabla

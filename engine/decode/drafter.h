@@ -2,7 +2,6 @@
 //
 //   Drafter drafter(old_response, /*position=*/12, /*max_tokens=*/8);   // response[12] is about to be decoded
 //   absl::Span<const int32_t> draft = drafter.Next(response, room);
-//   drafter.Verified(draft.size(), accepted);
 //
 // Plain C++, one rollout's. Source: algorithm.md, equivalence 8. Every verified position draws its token from its own
 // logits, and a draft counts only where it is that token: so drafts change neither a sampled nor a greedy text.
@@ -21,19 +20,16 @@ class Drafter {
  public:
   Drafter(std::vector<int32_t> earlier, size_t position, int max_tokens);
 
-  // What may follow `response`, which has only grown since the last call; at most `room` tokens. Valid until the next
-  // call.
+  // What may follow `response`, which has only grown since the last call; at most `room` tokens, and the more the
+  // better the response has agreed with the earlier one of late. Valid until the next call.
   absl::Span<const int32_t> Next(absl::Span<const int32_t> response, size_t room);
-
-  // So many of a draft's tokens were accepted. The next is longer if all were, else shorter.
-  void Verified(size_t drafted, size_t accepted);
 
  private:
   void Follow(absl::Span<const int32_t> response, size_t position);
 
   const std::vector<int32_t> earlier_;
   const size_t max_tokens_;
-  size_t length_;  // of the next draft
+  size_t agreed_;  // tokens that were as expected, of late
   size_t seen_;    // tokens of the response that at_ accounts for
   size_t at_;      // place in the earlier response that the next token is expected to repeat
 };

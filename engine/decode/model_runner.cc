@@ -1,11 +1,18 @@
 #include "engine/decode/model_runner.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "engine/model/device.h"
 
 namespace nabla {
+namespace {
+
+// With more sequences in a pass, the pass itself makes better use of the weights that it reads than guessing does.
+constexpr size_t kMostDrafting = 2;
+
+}  // namespace
 
 absl::Status ModelRunner::RunPass(absl::Span<const BatchShare> shares) {
   return GuardTorch([&] { return RunSlices(shares); });
@@ -13,14 +20,16 @@ absl::Status ModelRunner::RunPass(absl::Span<const BatchShare> shares) {
 
 absl::Status ModelRunner::RunSlices(absl::Span<const BatchShare> shares) {
   const torch::InferenceMode inference;
+  if (draft_ != nullptr && shares.size() <= kMostDrafting) Draft(shares);
   std::vector<SequenceJob*> jobs;
   std::vector<Slice> slices;
   for (const BatchShare& share : shares) {
     auto* job = static_cast<SequenceJob*>(share.job);  // Run takes no other kind
-    job->status = job->cache().Prepare(share.rows);
+    const int64_t rows = share.rows + job->DraftTokens();
+    job->status = job->cache().Prepare(rows);
     if (!job->status.ok()) continue;
     jobs.push_back(job);
-    slices.push_back({&job->cache(), job->pending().subspan(0, share.rows)});
+    slices.push_back({&job->cache(), job->pending().subspan(0, rows)});
   }
   if (jobs.empty()) return absl::OkStatus();
   const torch::Tensor hidden = model_->body().Extend(slices);
@@ -52,6 +61,33 @@ absl::Status ModelRunner::RunSlices(absl::Span<const BatchShare> shares) {
     next += wanted * vocabulary;
   }
   return absl::OkStatus();
+}
+
+// A token for each job at a time, behind the last one. Keys and values of the draft model do not stay.
+void ModelRunner::Draft(absl::Span<const BatchShare> shares) const {
+  std::vector<SequenceJob*> jobs;
+  std::vector<std::pair<KvCache*, int64_t>> lengths;
+  for (const BatchShare& share : shares) {
+    auto* job = static_cast<SequenceJob*>(share.job);
+    if (!job->WantsDraft()) continue;
+    jobs.push_back(job);
+    lengths.emplace_back(&job->cache(), job->cache().length());
+  }
+  while (true) {
+    const auto no_room = [](SequenceJob* job) { return !job->cache().Prepare(1).ok(); };
+    jobs.erase(std::remove_if(jobs.begin(), jobs.end(), no_room), jobs.end());
+    if (jobs.empty()) break;
+    std::vector<Slice> slices;
+    for (SequenceJob* job : jobs) slices.push_back({&job->cache(), job->pending().last(1)});
+    const torch::Tensor logits = draft_->Logits(slices);
+    const float* row = logits.data_ptr<float>();
+    const auto vocabulary = static_cast<size_t>(logits.size(1));
+    const auto wants_no_more = [&](SequenceJob* job) {
+      return !job->OnDraftLogits({std::exchange(row, row + vocabulary), vocabulary});
+    };
+    jobs.erase(std::remove_if(jobs.begin(), jobs.end(), wants_no_more), jobs.end());
+  }
+  for (const auto& [cache, length] : lengths) cache->Truncate(length);
 }
 
 }  // namespace nabla

@@ -1,6 +1,6 @@
 // A model as the batcher drives it: one forward pass over the sequences of several requests. Includes torch.
 //
-//   ModelRunner runner(model, pool, &batcher);
+//   ModelRunner runner(model, pool, &batcher, std::make_shared<const DraftModel>(model));   // or without drafts
 //   NABLA_RETURN_IF_ERROR(runner.Run(job));          // blocks; the job's functions are called on the execution thread
 //   KvCache cache(runner.kv_pool());
 //
@@ -14,11 +14,13 @@
 #include <functional>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "engine/base/stop_token.h"
 #include "engine/decode/batcher.h"
+#include "engine/model/draft_model.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/kv_pool.h"
 #include "engine/model/model.h"
@@ -32,7 +34,13 @@ class SequenceJob : public BatchJob {
   // `stop` may be null: nobody can stop it.
   SequenceJob(KvCache* cache, const StopToken* stop) : cache_(cache), stop_(stop) {}
 
-  virtual absl::Span<const int32_t> pending() const = 0;   // tokens that the cache does not hold yet
+  virtual absl::Span<const int32_t> pending() const = 0;  // tokens that the cache does not hold yet
+  // Ahead of a pass: whether a draft model shall guess what comes behind the one pending token.
+  virtual bool WantsDraft() const { return false; }
+  // The draft model's logits behind the last pending token, [V]. Makes the guess pending, and says whether it wants
+  // another behind it.
+  virtual bool OnDraftLogits(absl::Span<const float> /*logits*/) { return false; }
+  virtual int64_t DraftTokens() const { return 0; }        // that are pending for it; a pass takes them all
   virtual void OnHidden(const torch::Tensor& hidden) = 0;  // of the tokens just run, [rows, H]
   // Behind OnHidden: of how many of the last rows just run logits are wanted. 0: of none; nothing pending is done.
   virtual int64_t LogitsWanted(int64_t /*rows_run*/) { return 0; }
@@ -50,8 +58,10 @@ class SequenceJob : public BatchJob {
 
 class ModelRunner : public BatchModel {
  public:
-  ModelRunner(std::shared_ptr<const Model> model, std::shared_ptr<KvPool> kv_pool, Batcher* batcher)
-      : model_(std::move(model)), kv_pool_(std::move(kv_pool)), batcher_(batcher) {}
+  // `draft` may be null.
+  ModelRunner(std::shared_ptr<const Model> model, std::shared_ptr<KvPool> kv_pool, Batcher* batcher,
+              std::shared_ptr<const DraftModel> draft = nullptr)
+      : model_(std::move(model)), kv_pool_(std::move(kv_pool)), batcher_(batcher), draft_(std::move(draft)) {}
 
   absl::Status Run(SequenceJob& job) { return batcher_->Run(*this, job); }
   absl::Status RunPass(absl::Span<const BatchShare> shares) override;
@@ -59,13 +69,16 @@ class ModelRunner : public BatchModel {
   const std::shared_ptr<const Model>& model() const { return model_; }
   const std::shared_ptr<KvPool>& kv_pool() const { return kv_pool_; }
   Batcher& batcher() const { return *batcher_; }
+  bool drafts() const { return draft_ != nullptr; }
 
  private:
   absl::Status RunSlices(absl::Span<const BatchShare> shares);
+  void Draft(absl::Span<const BatchShare> shares) const;
 
   const std::shared_ptr<const Model> model_;
   const std::shared_ptr<KvPool> kv_pool_;
   Batcher* const batcher_;
+  const std::shared_ptr<const DraftModel> draft_;
 };
 
 }  // namespace nabla

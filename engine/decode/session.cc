@@ -30,8 +30,11 @@ void CopyRows(const torch::Tensor& rows, const torch::Tensor& to, int64_t begin)
 
 }  // namespace
 
+// An earlier rollout's guesses cost nothing, but are to be this many before they are preferred to a draft model's.
+constexpr size_t kTrustedTokens = 4;
+
 // Runs what the cache lacks of prompt and response, then appends tokens until the response is finished: one a pass, or
-// behind a proposal several, where the rollout set aside foretells them.
+// several where the rollout set aside or a draft model foretells them.
 class Session::RolloutJob : public SequenceJob {
  public:
   RolloutJob(Session* session, const SamplingOptions& sampling, Stream stream)
@@ -40,8 +43,9 @@ class Session::RolloutJob : public SequenceJob {
         sampling_(sampling),
         stream_(stream) {
     const SessionState& s = *session_.state_;
-    if (!s.aside || s.options.max_draft_tokens == 0) return;
-    drafter_.emplace(s.aside->response, s.response.size(), s.options.max_draft_tokens);
+    if (s.aside && s.options.max_draft_tokens > 0) {
+      drafter_.emplace(s.aside->response, s.response.size(), s.options.max_draft_tokens);
+    }
     BeginStep();
   }
 
@@ -52,6 +56,24 @@ class Session::RolloutJob : public SequenceJob {
     if (!step_.empty()) return step_;
     return absl::MakeConstSpan(s.response).subspan(held - prompt);
   }
+
+  bool WantsDraft() const override { return step_.empty() && CanDraft(); }
+
+  // The guess is drawn as the token will be, with the same random number: like logits mostly give the same token.
+  bool OnDraftLogits(absl::Span<const float> logits) override {
+    const SessionState& s = *session_.state_;
+    if (!by_model_) {
+      by_model_ = true;
+      step_.assign(1, s.response.back());
+      random_ = s.random;
+    }
+    ++s.usage->draft_model.forward_passes;
+    ++s.usage->draft_model.forward_tokens;
+    step_.push_back(SampleToken(logits, sampling_, random_));
+    return step_.size() <= std::min(draft_length_, DraftRoom()) && !s.model->IsEndOfSequence(step_.back());
+  }
+
+  int64_t DraftTokens() const override { return by_model_ ? static_cast<int64_t>(step_.size()) - 1 : 0; }
 
   void OnHidden(const torch::Tensor& hidden) override {
     SessionState& s = *session_.state_;
@@ -76,7 +98,7 @@ class Session::RolloutJob : public SequenceJob {
     done = session_.Finished();
     ++verified_;
     const bool go_on = !done && verified_ < rows_ && session_.state_->response.back() == step_[verified_];
-    if (!go_on && drafter_) EndStep();
+    if (!go_on) EndStep();
     return go_on;
   }
 
@@ -84,13 +106,26 @@ class Session::RolloutJob : public SequenceJob {
   void BeginStep() {
     const SessionState& s = *session_.state_;
     step_.clear();
+    by_model_ = false;
     rows_ = verified_ = 0;
-    // Only the last token may be missing from the cache.
-    if (done || s.cache.length() + 1 != s.prompt_tokens() + static_cast<int64_t>(s.response.size())) return;
-    const absl::Span<const int32_t> draft = drafter_->Next(s.response, s.options.max_new_tokens - s.response.size());
-    if (draft.empty()) return;
+    if (!drafter_ || !CanDraft()) return;
+    const absl::Span<const int32_t> draft = drafter_->Next(s.response, DraftRoom());
+    if (draft.empty() || (s.runner->drafts() && draft.size() < kTrustedTokens)) return;
     step_.push_back(s.response.back());
     step_.insert(step_.end(), draft.begin(), draft.end());
+  }
+
+  // Only the last token may be missing from the cache.
+  bool CanDraft() const {
+    const SessionState& s = *session_.state_;
+    const int64_t known = s.prompt_tokens() + static_cast<int64_t>(s.response.size());
+    return !done && !s.response.empty() && s.cache.length() + 1 == known && DraftRoom() > 0;
+  }
+
+  // As many as are still to come but the one that a pass brings in any case.
+  size_t DraftRoom() const {
+    const SessionState& s = *session_.state_;
+    return std::min<size_t>(s.options.max_new_tokens - s.response.size() - 1, s.options.max_draft_tokens);
   }
 
   // Forgets the keys and values of draft tokens that were not drawn.
@@ -98,7 +133,7 @@ class Session::RolloutJob : public SequenceJob {
     SessionState& s = *session_.state_;
     if (rows_ > 1) {
       const int64_t drafted = rows_ - 1, accepted = verified_ - 1;
-      drafter_->Verified(static_cast<size_t>(drafted), static_cast<size_t>(accepted));
+      if (by_model_) draft_length_ = accepted == drafted ? 2 * draft_length_ : std::max<size_t>(1, draft_length_ / 2);
       s.usage->draft_tokens_accepted += accepted;
       s.usage->draft_tokens_rejected += drafted - accepted;
       s.cache.Truncate(s.prompt_tokens() + static_cast<int64_t>(s.response.size()) - 1);
@@ -110,6 +145,9 @@ class Session::RolloutJob : public SequenceJob {
   const SamplingOptions& sampling_;
   const Stream stream_;
   std::optional<Drafter> drafter_;
+  bool by_model_ = false;            // whose guesses step_ holds: the draft model's, or those of the earlier rollout
+  size_t draft_length_ = 8;          // of the draft model's next
+  RandomSource random_{0};           // a copy of the session's, drawn from ahead of it
   std::vector<int32_t> step_;        // the last token and what may follow it; empty without a draft
   int64_t rows_ = 0, verified_ = 0;  // of step_: run, and looked at
 };

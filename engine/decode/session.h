@@ -44,7 +44,7 @@ class Session {
     int max_new_tokens = 256;
     std::vector<std::string> stop;
     uint64_t seed = 0;
-    int max_draft_tokens = 8;  // of an earlier rollout that a pass behind a proposal verifies; 0: none
+    int max_draft_tokens = 8;  // guessed ones that a pass verifies; 0: none
   };
   enum class Stream { kCommit, kDraft };  // decoded tokens are final at once, or a tail that may still change
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <type_traits>
 
 #include "engine/kernels/elementwise.h"
@@ -47,11 +48,16 @@ HWY_INLINE void StoreSums([[maybe_unused]] D d, hn::Vec<D> a, hn::Vec<D> b, hn::
 #endif
 }
 
+// What is done to sums, one of either an output; null: nothing.
+struct Finish {
+  const float *scales, *bias;
+};
+
 // Dot products of kRows rows of x with kOutputs rows of the weights. Every sum runs over k in steps of a whole vector,
 // whatever the tile's shape. kAhead: fetches the weights behind these meanwhile.
 template <int kRows, int kOutputs, bool kAhead = false, typename Weight>
-void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_t inputs, const float* bias, float* out,
-          int64_t out_stride) {
+void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_t inputs, const Finish& finish,
+          float* out, int64_t out_stride) {
   const hn::ScalableTag<float> d;
   using Vector = hn::Vec<decltype(d)>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -64,7 +70,9 @@ void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_
     Vector weights[kOutputs];
     for (int o = 0; o < kOutputs; ++o) weights[o] = load_weight(weight + o * inputs);
     if constexpr (kAhead) {
-      for (int o = 0; o < kOutputs; ++o) hwy::Prefetch(weight + (kOutputs + o) * inputs + k);
+      if (k * sizeof(Weight) % 64 == 0) {  // a line of each of the rows behind these
+        for (int o = 0; o < kOutputs; ++o) hwy::Prefetch(weight + (kOutputs + o) * inputs + k);
+      }
     }
     for (int r = 0; r < kRows; ++r) {
       const Vector value = load_x(x + r * inputs);
@@ -91,26 +99,27 @@ void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_
         StoreSums(d, sums[r][o], sums[r][o + 1], sums[r][o + 2], sums[r][o + 3], row + o);
       }
     }
-    for (int o = 0; bias != nullptr && o < kOutputs; ++o) row[o] += bias[o];
+    for (int o = 0; finish.scales != nullptr && o < kOutputs; ++o) row[o] *= finish.scales[o];
+    for (int o = 0; finish.bias != nullptr && o < kOutputs; ++o) row[o] += finish.bias[o];
   }
 }
 
 template <int kOutputs, typename Weight>
-void Rows(const Weight* weight, const float* x, int64_t rows, int64_t inputs, const float* bias, float* out,
+void Rows(const Weight* weight, const float* x, int64_t rows, int64_t inputs, const Finish& finish, float* out,
           int64_t out_stride) {
   int64_t i = 0;
   if (rows >= 4) {  // while the other rows are computed, memory would idle
-    Tile<4, kOutputs, /*kAhead=*/true>(weight, x, inputs, bias, out, out_stride);
+    Tile<4, kOutputs, /*kAhead=*/true>(weight, x, inputs, finish, out, out_stride);
     i = 4;
   }
   for (; i + 4 <= rows; i += 4) {
-    Tile<4, kOutputs>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
+    Tile<4, kOutputs>(weight, x + i * inputs, inputs, finish, out + i * out_stride, out_stride);
   }
   if (rows - i >= 2) {
-    Tile<2, kOutputs>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
+    Tile<2, kOutputs>(weight, x + i * inputs, inputs, finish, out + i * out_stride, out_stride);
     i += 2;
   }
-  if (i < rows) Tile<1, kOutputs>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
+  if (i < rows) Tile<1, kOutputs>(weight, x + i * inputs, inputs, finish, out + i * out_stride, out_stride);
 }
 
 // A quarter of a first-level cache, and what a stack can spare.
@@ -131,27 +140,34 @@ void LinearOf(const WeightMatrix& matrix, const float* x, int64_t rows, const fl
   const auto* weight = static_cast<const Weight*>(matrix.data);
   const int64_t inputs = matrix.inputs;
   int64_t o = begin;
-  const auto bias_at = [&](int64_t output) { return bias != nullptr ? bias + output : nullptr; };
-  if (rows == 1) {  // eight sums keep the adders busy while weights stream by
-    for (; o + 8 <= end; o += 8) Tile<1, 8>(weight + o * inputs, x, inputs, bias_at(o), out + o, out_stride);
+  const auto finish_at = [&](int64_t output) {
+    const auto at = [output](const float* numbers) { return numbers != nullptr ? numbers + output : nullptr; };
+    return Finish{at(matrix.scales), at(bias)};
+  };
+  constexpr bool kAhead = sizeof(Weight) == 1;  // whose rows are too short for the CPU to see a pattern in them
+  if (rows == 1) {                              // eight sums keep the adders busy while weights stream by
+    for (; o + 8 <= end; o += 8) Tile<1, 8, kAhead>(weight + o * inputs, x, inputs, finish_at(o), out + o, out_stride);
   }
   if (!std::is_same_v<Weight, float> && rows > 4 && 4 * inputs <= kWidenedNumbers) {
     HWY_ALIGN float wide[kWidenedNumbers];  // four rows of weights, widened once for all rows of x
     for (; o + 4 <= end; o += 4) {
       WidenAll(weight + o * inputs, 4 * inputs, wide);
-      Rows<4>(wide, x, rows, inputs, bias_at(o), out + o, out_stride);
+      Rows<4>(wide, x, rows, inputs, finish_at(o), out + o, out_stride);
     }
   }
-  for (; o + 4 <= end; o += 4) Rows<4>(weight + o * inputs, x, rows, inputs, bias_at(o), out + o, out_stride);
-  for (; o < end; ++o) Rows<1>(weight + o * inputs, x, rows, inputs, bias_at(o), out + o, out_stride);
+  for (; o + 4 <= end; o += 4) Rows<4>(weight + o * inputs, x, rows, inputs, finish_at(o), out + o, out_stride);
+  for (; o < end; ++o) Rows<1>(weight + o * inputs, x, rows, inputs, finish_at(o), out + o, out_stride);
 }
 
 void Linear(const WeightMatrix& matrix, const float* x, int64_t rows, const float* bias, float* out, int64_t out_stride,
             int64_t begin, int64_t end) {
-  if (matrix.type == NumberType::kFloat32) {
-    LinearOf<float>(matrix, x, rows, bias, out, out_stride, begin, end);
-  } else {
-    LinearOf<hwy::bfloat16_t>(matrix, x, rows, bias, out, out_stride, begin, end);
+  switch (matrix.type) {
+    case NumberType::kFloat32:
+      return LinearOf<float>(matrix, x, rows, bias, out, out_stride, begin, end);
+    case NumberType::kBfloat16:
+      return LinearOf<hwy::bfloat16_t>(matrix, x, rows, bias, out, out_stride, begin, end);
+    case NumberType::kInt8:
+      return LinearOf<int8_t>(matrix, x, rows, bias, out, out_stride, begin, end);
   }
 }
 
@@ -161,6 +177,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace nabla::kernels {
 HWY_EXPORT(Linear);
+
+float QuantizeRow(const float* row, int64_t count, int8_t* out) {
+  float largest = 0;
+  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(row[i]));
+  const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
+  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<int8_t>(std::nearbyint(row[i] * inverse));
+  return scale;
+}
 
 LinearInput LinearInput::InPieces(const float* x, int64_t rows, int64_t inputs, NumberType weights) {
   LinearInput input;

@@ -6,7 +6,7 @@
 // Row-independent: an element of the result is one dot product, summed in float32 in an order that depends on `inputs`
 // alone, so a token's numbers do not depend on which others share its batch. Weights are used as they lie in the file,
 // [outputs, inputs]. For bfloat16 weights x is rounded to bfloat16 first, as a bfloat16 model's activations are in
-// Hugging Face. Thread-safe.
+// Hugging Face; for int8 weights it stays float32. Thread-safe.
 #ifndef NABLA_ENGINE_KERNELS_LINEAR_H_
 #define NABLA_ENGINE_KERNELS_LINEAR_H_
 
@@ -15,14 +15,18 @@
 
 namespace nabla::kernels {
 
-enum class NumberType { kFloat32, kBfloat16 };
+enum class NumberType { kFloat32, kBfloat16, kInt8 };
 
 struct WeightMatrix {
   const void* data = nullptr;  // [outputs, inputs], rows without gaps
   NumberType type = NumberType::kFloat32;
   int64_t outputs = 0;
   int64_t inputs = 0;
+  const float* scales = nullptr;  // int8 only: [outputs], what the numbers of a row are multiples of
 };
+
+// The nearest int8 multiples of the scale that makes the largest of `count` numbers ±127. Returns the scale.
+float QuantizeRow(const float* row, int64_t count, int8_t* out);
 
 // x [rows, inputs] as the products with weights of a type want it. Refers to x, which must outlive it and not change.
 class LinearInput {

@@ -1,4 +1,4 @@
-// Vectors of float32 out of float32 or bfloat16 numbers. Included once for every target of Highway's.
+// Vectors of float32 out of float32, bfloat16 or int8 numbers. Included once for every target of Highway's.
 #if defined(NABLA_ENGINE_KERNELS_LOAD_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef NABLA_ENGINE_KERNELS_LOAD_INL_H_
 #undef NABLA_ENGINE_KERNELS_LOAD_INL_H_
@@ -22,6 +22,11 @@ HWY_INLINE hn::Vec<D> LoadWide(D d, const float* from) {
 template <class D>
 HWY_INLINE hn::Vec<D> LoadWide(D d, const hwy::bfloat16_t* from) {
   return hn::PromoteTo(d, hn::LoadU(hn::Rebind<hwy::bfloat16_t, D>(), from));
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> LoadWide(D d, const int8_t* from) {
+  return hn::ConvertTo(d, hn::PromoteTo(hn::RebindToSigned<D>(), hn::LoadU(hn::Rebind<int8_t, D>(), from)));
 }
 
 // The first `count` numbers, zeros behind them; reads no further.

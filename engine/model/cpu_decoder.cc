@@ -34,21 +34,28 @@ void ForOutputs(ThreadTeam& team, const kernels::WeightMatrix& weight, int64_t r
 
 }  // namespace
 
-CpuDecoder::Product CpuDecoder::ProductOf(const Linear& linear) {
-  return {.weight = MatrixOf(linear.weight), .bias = Widened(linear.bias)};
+CpuDecoder::Product CpuDecoder::ProductOf(const Linear& linear, ThreadTeam* quantize) {
+  if (quantize == nullptr) return {.weight = MatrixOf(linear.weight), .bias = Widened(linear.bias)};
+  quantized_.emplace_back(linear.weight, *quantize);
+  return {.weight = quantized_.back().weight(), .bias = Widened(linear.bias)};
 }
 
-CpuDecoder::CpuDecoder(const DecoderWeights& weights) : weights_(weights), final_norm_(Widened(weights.final_norm)) {
+CpuDecoder::CpuDecoder(const DecoderWeights& weights) : CpuDecoder(weights, nullptr) {}
+
+CpuDecoder CpuDecoder::Quantized(const DecoderWeights& weights, ThreadTeam& team) { return CpuDecoder(weights, &team); }
+
+CpuDecoder::CpuDecoder(const DecoderWeights& weights, ThreadTeam* quantize)
+    : weights_(weights), final_norm_(Widened(weights.final_norm)) {
   for (const DecoderLayer& layer : weights_.layers) {
     layers_.push_back({.input_norm = Widened(layer.input_norm),
                        .post_attention_norm = Widened(layer.post_attention_norm),
-                       .query = ProductOf(layer.query),
-                       .key = ProductOf(layer.key),
-                       .value = ProductOf(layer.value),
-                       .output = ProductOf(layer.output),
-                       .gate = ProductOf(layer.gate),
-                       .up = ProductOf(layer.up),
-                       .down = ProductOf(layer.down),
+                       .query = ProductOf(layer.query, quantize),
+                       .key = ProductOf(layer.key, quantize),
+                       .value = ProductOf(layer.value, quantize),
+                       .output = ProductOf(layer.output, quantize),
+                       .gate = ProductOf(layer.gate, quantize),
+                       .up = ProductOf(layer.up, quantize),
+                       .down = ProductOf(layer.down, quantize),
                        .query_norm = Widened(layer.query_norm),
                        .key_norm = Widened(layer.key_norm)});
   }
@@ -65,9 +72,7 @@ class CpuDecoder::Pass {
             {.cache = slice.cache, .token = slice.ids[i], .position = slice.cache->length() + static_cast<int64_t>(i)});
       }
     }
-    const auto numbers = [this](int64_t columns) {
-      return hwy::AllocateAligned<float>(rows_.size() * columns);
-    };
+    const auto numbers = [this](int64_t columns) { return hwy::AllocateAligned<float>(rows_.size() * columns); };
     x_ = numbers(config_.hidden_size), change_ = numbers(config_.hidden_size);
     query_ = numbers(queries()), mixed_ = numbers(queries()), key_ = numbers(keys()), value_ = numbers(keys());
     gate_ = numbers(config_.intermediate_size), up_ = numbers(config_.intermediate_size);
@@ -241,9 +246,12 @@ torch::Tensor CpuDecoder::Extend(absl::Span<const Slice> slices, ThreadTeam& tea
 }
 
 torch::Tensor LinearOnCpu(const Linear& linear, const torch::Tensor& x, ThreadTeam& team) {
+  return MultiplyOnCpu(MatrixOf(linear.weight), Widened(linear.bias), x, team);
+}
+
+torch::Tensor MultiplyOnCpu(const kernels::WeightMatrix& weight, const std::vector<float>& bias, const torch::Tensor& x,
+                            ThreadTeam& team) {
   const torch::Tensor numbers = x.to(torch::kFloat32).contiguous();
-  const kernels::WeightMatrix weight = MatrixOf(linear.weight);
-  const std::vector<float> bias = Widened(linear.bias);
   std::vector<int64_t> shape = x.sizes().vec();
   const int64_t rows = x.numel() / shape.back();
   shape.back() = weight.outputs;

@@ -19,6 +19,7 @@
 #include "engine/kernels/linear.h"
 #include "engine/kernels/thread_team.h"
 #include "engine/model/decoder_weights.h"
+#include "engine/model/quantized_matrix.h"
 
 namespace nabla {
 
@@ -26,6 +27,8 @@ class CpuDecoder {
  public:
   // Refers to the tensors of `weights`, float32 or bfloat16 ones.
   explicit CpuDecoder(const DecoderWeights& weights);
+  // Its products with int8 copies of their weights.
+  static CpuDecoder Quantized(const DecoderWeights& weights, ThreadTeam& team);
 
   torch::Tensor Extend(absl::Span<const Slice> slices, ThreadTeam& team) const;
 
@@ -41,15 +44,20 @@ class CpuDecoder {
     std::vector<float> query_norm, key_norm;  // Qwen3; else empty
   };
 
-  static Product ProductOf(const Linear& linear);
+  // `quantize`: null, or who shares the work.
+  CpuDecoder(const DecoderWeights& weights, ThreadTeam* quantize);
+  Product ProductOf(const Linear& linear, ThreadTeam* quantize);
 
   DecoderWeights weights_;
+  std::vector<QuantizedMatrix> quantized_;  // what products refer to, or none
   std::vector<Layer> layers_;
   std::vector<float> final_norm_;
 };
 
-// linear(x) without autograd: [… , in] → float32 […, out].
+// Products without autograd: [… , in] → float32 […, out]. `bias` may be empty.
 torch::Tensor LinearOnCpu(const Linear& linear, const torch::Tensor& x, ThreadTeam& team);
+torch::Tensor MultiplyOnCpu(const kernels::WeightMatrix& weight, const std::vector<float>& bias, const torch::Tensor& x,
+                            ThreadTeam& team);
 
 }  // namespace nabla
 

@@ -39,6 +39,7 @@ class Transformer {
   // Rows of the embedding matrix: [n, H].
   torch::Tensor Embed(absl::Span<const int32_t> ids) const;
   const torch::Tensor& embedding() const { return weights_.embedding; }  // [V, H]
+  const DecoderWeights& weights() const { return weights_; }
 
   // Inference: one pass over the tokens of several sequences, each behind what its cache holds. Returns [Σ n, H], the
   // slices one after another. On a CPU a row's numbers depend on its own sequence alone (engine/kernels), not on the

@@ -43,7 +43,8 @@ struct EnginePoolOptions {
   int max_running_requests = 64;                // of one engine; each has a thread
   int threads = 0;                              // of one CPU engine; 0: by cores and model, see ThreadCount
   int max_batch_tokens = 128;                   // rows of one forward pass
-  int max_draft_tokens = 8;                     // verified in a pass behind a proposal; 0: none
+  int max_draft_tokens = 8;                     // guessed ones that a pass verifies; 0: none
+  std::string draft_weights = "auto";           // "int8": see DraftModel; "none"; "auto": int8 where it pays
   int max_queued_requests = 256;
   int64_t max_queued_tokens = 1 << 20;  // as EstimateTokens counts them
   int max_new_tokens_limit = 4096;      // caps of what a request may ask for

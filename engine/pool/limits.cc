@@ -31,6 +31,10 @@ absl::Status ValidateEnginePoolOptions(const EnginePoolOptions& options) {
   NABLA_RETURN_IF_ERROR(CheckAtLeast("threads", options.threads, 0));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_batch_tokens", options.max_batch_tokens, 1));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_draft_tokens", options.max_draft_tokens, 0));
+  if (options.draft_weights != "auto" && options.draft_weights != "int8" && options.draft_weights != "none") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("draft_weights is \"", options.draft_weights, "\"; expected auto, int8 or none"));
+  }
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_queued_requests", options.max_queued_requests, 1));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_queued_tokens", options.max_queued_tokens, 1));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_new_tokens_limit", options.max_new_tokens_limit, 1));

@@ -39,6 +39,15 @@ absl::Status CheckUtf8(const ReasonRequest& request) {
   return absl::OkStatus();
 }
 
+// Smaller weights stay in a core's own cache, where reading them costs little.
+constexpr int64_t kLeastWeightBytes = int64_t{64} << 20;
+
+bool UsesDraftModel(const EnginePoolOptions& options, const Model& model) {
+  if (options.max_draft_tokens == 0 || options.draft_weights == "none" || !model.device().is_cpu()) return false;
+  const int64_t bytes = model.config().parameters() * model.head_weight().element_size();
+  return options.draft_weights == "int8" || bytes >= kLeastWeightBytes;
+}
+
 // A raw prompt has no turns of its own; the reward model judges the answer to it as one user turn.
 std::vector<ChatMessage> Conversation(const ReasonRequest& request) {
   if (request.prompt) return {{"user", *request.prompt}};
@@ -94,17 +103,18 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
                                                    bytes_per_token * kBlockTokens, " for every ", kBlockTokens,
                                                    " tokens"));
   }
-  const auto run = [&](std::shared_ptr<const Model> model) -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
+  const auto run = [&](std::shared_ptr<const Model> model, bool draft) -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
     return GuardTorch([&]() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
       auto pool = std::make_shared<KvPool>(model->config(), tokens, model->dtype(), model->device());
-      return std::make_unique<ModelRunner>(std::move(model), std::move(pool), batcher_.get());
+      return std::make_unique<ModelRunner>(model, std::move(pool), batcher_.get(),
+                                           draft ? std::make_shared<const DraftModel>(model) : nullptr);
     });
   };
-  NABLA_ASSIGN_OR_RETURN(runner_, run(writer));
+  NABLA_ASSIGN_OR_RETURN(runner_, run(writer, UsesDraftModel(options, *writer)));
   model_info_ = writer->info();
 
   if (judge != nullptr) {
-    NABLA_ASSIGN_OR_RETURN(reward_runner_, run(judge));
+    NABLA_ASSIGN_OR_RETURN(reward_runner_, run(judge, /*draft=*/false));
     NABLA_ASSIGN_OR_RETURN(std::unique_ptr<LocalRewardModel> local,
                            LocalRewardModel::Create(reward_runner_, *options.reward_model));
     local_reward_model_ = local.get();

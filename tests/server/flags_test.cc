@@ -79,6 +79,7 @@ TEST_F(FlagsTest, EveryFlagReachesItsOption) {
                                                                                     {"threads", "4"},
                                                                                     {"max_batch_tokens", "5"},
                                                                                     {"max_draft_tokens", "11"},
+                                                                                    {"draft_weights", "none"},
                                                                                     {"max_queued_requests", "6"},
                                                                                     {"max_queued_tokens", "7"},
                                                                                     {"max_new_tokens_limit", "8"},
@@ -112,6 +113,7 @@ TEST_F(FlagsTest, EveryFlagReachesItsOption) {
   EXPECT_EQ(pool.threads, 4);
   EXPECT_EQ(pool.max_batch_tokens, 5);
   EXPECT_EQ(pool.max_draft_tokens, 11);
+  EXPECT_EQ(pool.draft_weights, "none");
   EXPECT_EQ(pool.max_queued_requests, 6);
   EXPECT_EQ(pool.max_queued_tokens, 7);
   EXPECT_EQ(pool.max_new_tokens_limit, 8);

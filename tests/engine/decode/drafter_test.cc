@@ -16,24 +16,26 @@ TEST(DrafterTest, RepeatsTheEarlierTailBehindAReplacedToken) {
   std::vector<int32_t> response = {10, 11};
   EXPECT_THAT(drafter.Next(response, 100), ElementsAre(12, 13, 14)) << "half of what is allowed to begin with";
   response.push_back(99);
-  EXPECT_THAT(drafter.Next(response, 100), ElementsAre(13, 14, 15));
+  EXPECT_THAT(drafter.Next(response, 100), ElementsAre(13)) << "less sure than before";
 }
 
 TEST(DrafterTest, FindsTheEarlierTextElsewhere) {
   Drafter drafter(kEarlier, 2, 6);
-  EXPECT_THAT(drafter.Next({{10, 11, 14, 15}}, 100), ElementsAre(16, 17, 18)) << "some tokens were left out";
+  EXPECT_THAT(drafter.Next({{10, 11, 14, 15}}, 100), ElementsAre(16)) << "some tokens were left out";
   Drafter back(kEarlier, 6, 6);
-  EXPECT_THAT(back.Next({{10, 11, 12, 13, 14, 15, 11, 12}}, 100), ElementsAre(13, 14, 15)) << "some were put in";
+  EXPECT_THAT(back.Next({{10, 11, 12, 13, 14, 15, 11, 12}}, 100), ElementsAre(13)) << "some were put in";
 }
 
-TEST(DrafterTest, DraftsGrowWithSuccessAndShrinkWithout) {
+TEST(DrafterTest, DraftsGrowWithAgreementAndShrinkWithout) {
   Drafter drafter(kEarlier, 0, 6);
-  drafter.Verified(3, 3);
-  EXPECT_EQ(drafter.Next({}, 100).size(), 6);
-  drafter.Verified(6, 5);
-  EXPECT_EQ(drafter.Next({}, 100).size(), 3);
-  for (int i = 0; i < 5; ++i) drafter.Verified(1, 0);
-  EXPECT_EQ(drafter.Next({}, 100).size(), 1) << "never none: the text may come back";
+  std::vector<int32_t> response = {10, 11};
+  EXPECT_EQ(drafter.Next(response, 100).size(), 5);
+  response.push_back(12);
+  EXPECT_EQ(drafter.Next(response, 100).size(), 6);
+  response.push_back(50);
+  EXPECT_EQ(drafter.Next(response, 100).size(), 3);
+  response.insert(response.end(), {51, 52, 53});
+  EXPECT_EQ(drafter.Next(response, 100).size(), 1) << "never none: the text may come back";
 }
 
 TEST(DrafterTest, StopsAtTheEndsOfTextAndRoom) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "engine/decode/session_state.h"
 #include "engine/model/model.h"
 #include "tests/engine/model_fixture.h"
@@ -32,25 +34,29 @@ class SessionTest : public testing::Test {
   static void SetUpTestSuite() {
     model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value();
     runner_ = NewRunner(model_);
+    drafting_runner_ = std::make_shared<ModelRunner>(model_, runner_->kv_pool(), &runner_->batcher(),
+                                                     std::make_shared<const DraftModel>(model_));
   }
-  static void TearDownTestSuite() { model_.reset(), runner_.reset(); }
+  static void TearDownTestSuite() { model_.reset(), drafting_runner_.reset(), runner_.reset(); }
 
-  std::unique_ptr<Session> Open(Session::Options options) {
-    if (options.prompt_ids.empty()) options.prompt_ids = {1, 87, 85, 285, 201, 5, 2, 201, 1};
-    return Session::Create(runner_.get(), std::move(options), &stop_, &sink_, &usage_).value();
+  static std::vector<int32_t> Prompt() { return {1, 87, 85, 285, 201, 5, 2, 201, 1}; }
+
+  std::unique_ptr<Session> Open(Session::Options options, ModelRunner* runner = runner_.get()) {
+    if (options.prompt_ids.empty()) options.prompt_ids = Prompt();
+    return Session::Create(runner, std::move(options), &stop_, &sink_, &usage_).value();
   }
   std::vector<int32_t> Response(const Session& session) {
     return {session.response().begin(), session.response().end()};
   }
 
   static std::shared_ptr<const Model> model_;
-  static std::shared_ptr<ModelRunner> runner_;
+  static std::shared_ptr<ModelRunner> runner_, drafting_runner_;
   StopToken stop_;
   RecordingSink sink_;
   Usage usage_;
 };
 std::shared_ptr<const Model> SessionTest::model_;
-std::shared_ptr<ModelRunner> SessionTest::runner_;
+std::shared_ptr<ModelRunner> SessionTest::runner_, SessionTest::drafting_runner_;
 
 constexpr SamplingOptions kGreedy = {.temperature = 0};
 
@@ -69,7 +75,7 @@ TEST_F(SessionTest, CommittedEventsAreTheResponse) {
 // Verified drafts must leave nothing behind but the time they saved: not in tokens, statistics or hidden states, greedy
 // or sampled, whatever else shares the passes, and whether the guesses are good or not.
 TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPasses) {
-  int64_t accepted = 0, rejected = 0;
+  int64_t accepted = 0, rejected = 0, guessed = 0;
   for (const double temperature : {0.0, 0.3, 1.0}) {
     for (const int position : {0, 3, 17}) {
       const SamplingOptions sampling = {.temperature = temperature};
@@ -80,9 +86,9 @@ TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPasses) {
         int64_t cached = 0;
         Usage usage;
       };
-      const auto run = [&](int max_draft_tokens) -> Rollout {
+      const auto run = [&](int max_draft_tokens, ModelRunner* runner) -> Rollout {
         usage_ = {};
-        const auto session = Open({.max_new_tokens = 40, .seed = 5, .max_draft_tokens = max_draft_tokens});
+        const auto session = Open({.max_new_tokens = 40, .seed = 5, .max_draft_tokens = max_draft_tokens}, runner);
         EXPECT_TRUE(session->RollOut(sampling, Session::Stream::kDraft).ok());
         session->Commit(std::min(position, session->ahead() - 1));
         EXPECT_EQ(session->Propose(77, sampling), absl::OkStatus());
@@ -91,24 +97,51 @@ TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPasses) {
         const auto rows = static_cast<int64_t>(s.response.size());
         return {s.response, s.stats, s.hidden.narrow(0, 0, rows).clone(), s.cache.length(), usage_};
       };
-      const Rollout plain = run(0), drafted = run(8);
-      EXPECT_EQ(drafted.response, plain.response);
-      EXPECT_EQ(drafted.cached, plain.cached);
-      EXPECT_TRUE(torch::equal(drafted.hidden, plain.hidden)) << "bit for bit";
-      for (size_t i = 0; i < plain.stats.size(); ++i) {
-        EXPECT_EQ(drafted.stats[i].argmax, plain.stats[i].argmax);
-        EXPECT_EQ(drafted.stats[i].confidence, plain.stats[i].confidence);
-      }
-      EXPECT_EQ(drafted.usage.decoded_tokens, plain.usage.decoded_tokens);
-      EXPECT_EQ(drafted.usage.model_calls, plain.usage.model_calls);
+      const Rollout plain = run(0, drafting_runner_.get());
       EXPECT_EQ(plain.usage.draft_tokens_accepted + plain.usage.draft_tokens_rejected, 0);
-      accepted += drafted.usage.draft_tokens_accepted, rejected += drafted.usage.draft_tokens_rejected;
-      EXPECT_EQ(drafted.usage.language_model.forward_passes + drafted.usage.draft_tokens_accepted,
-                plain.usage.language_model.forward_passes);
+      for (ModelRunner* const runner : {runner_.get(), drafting_runner_.get()}) {
+        const Rollout drafted = run(8, runner);
+        EXPECT_EQ(drafted.response, plain.response);
+        EXPECT_EQ(drafted.cached, plain.cached);
+        EXPECT_TRUE(torch::equal(drafted.hidden, plain.hidden)) << "bit for bit";
+        for (size_t i = 0; i < plain.stats.size(); ++i) {
+          EXPECT_EQ(drafted.stats[i].argmax, plain.stats[i].argmax);
+          EXPECT_EQ(drafted.stats[i].confidence, plain.stats[i].confidence);
+        }
+        EXPECT_EQ(drafted.usage.decoded_tokens, plain.usage.decoded_tokens);
+        EXPECT_EQ(drafted.usage.model_calls, plain.usage.model_calls);
+        accepted += drafted.usage.draft_tokens_accepted, rejected += drafted.usage.draft_tokens_rejected;
+        EXPECT_EQ(drafted.usage.language_model.forward_passes + drafted.usage.draft_tokens_accepted,
+                  plain.usage.language_model.forward_passes);
+        guessed += drafted.usage.draft_model.forward_tokens;
+      }
     }
   }
   EXPECT_GT(accepted, 0);
   EXPECT_GT(rejected, 0);
+  EXPECT_GT(guessed, 0);
+}
+
+// Two that draft share the draft model's passes and the model's; a prompt may come in between.
+TEST_F(SessionTest, DraftsOfSeveralSequencesDoNotMeet) {
+  const std::vector<int32_t> other = {5, 201, 17, 300, 2};
+  const auto run = [&](const std::vector<int32_t>& prompt, ModelRunner* runner) {
+    const StopToken stop;
+    RecordingSink sink;
+    Usage usage;
+    const auto session =
+        Session::Create(runner, {.prompt_ids = prompt, .max_new_tokens = 60, .seed = 9}, &stop, &sink, &usage).value();
+    EXPECT_EQ(session->RollOut({.temperature = 0.5}, Session::Stream::kCommit), absl::OkStatus());
+    return Response(*session);
+  };
+  const auto alone = run(Prompt(), runner_.get()), other_alone = run(other, runner_.get());
+  for (int i = 0; i < 5; ++i) {
+    std::vector<int32_t> beside;
+    std::thread thread([&] { beside = run(other, drafting_runner_.get()); });
+    EXPECT_EQ(run(Prompt(), drafting_runner_.get()), alone);
+    thread.join();
+    EXPECT_EQ(beside, other_alone);
+  }
 }
 
 TEST_F(SessionTest, DraftsShowTheTailBehindWhatIsCommitted) {

@@ -48,28 +48,66 @@ class LinearTest : public testing::TestWithParam<Shape> {
   const int64_t rows_ = GetParam().rows, inputs_ = GetParam().inputs, outputs_ = GetParam().outputs;
   const std::vector<float> x_ = Random(rows_ * inputs_, 1), weight_ = Random(outputs_ * inputs_, 2);
   const std::vector<uint16_t> half_ = ToBfloat16(weight_);
+  std::vector<int8_t> quantized_ = std::vector<int8_t>(outputs_ * inputs_);
+  std::vector<float> scales_ = std::vector<float>(outputs_);
+
+  void SetUp() override {
+    for (int64_t o = 0; o < outputs_; ++o) {
+      scales_[o] = QuantizeRow(weight_.data() + o * inputs_, inputs_, quantized_.data() + o * inputs_);
+    }
+  }
 
   WeightMatrix Matrix(NumberType type) const {
-    const void* data = type == NumberType::kFloat32 ? static_cast<const void*>(weight_.data()) : half_.data();
-    return {data, type, outputs_, inputs_};
+    switch (type) {
+      case NumberType::kFloat32:
+        return {weight_.data(), type, outputs_, inputs_};
+      case NumberType::kBfloat16:
+        return {half_.data(), type, outputs_, inputs_};
+      case NumberType::kInt8:
+        return {quantized_.data(), type, outputs_, inputs_, scales_.data()};
+    }
+    return {};
+  }
+
+  // A weight as it was given to Linear.
+  double Weight(NumberType type, int64_t o, int64_t k) const {
+    const int64_t at = o * inputs_ + k;
+    if (type == NumberType::kInt8) return static_cast<double>(quantized_[at]) * scales_[o];
+    return type == NumberType::kFloat32 ? weight_[at] : FromBfloat16(half_[at]);
   }
 };
 
+constexpr NumberType kTypes[] = {NumberType::kFloat32, NumberType::kBfloat16, NumberType::kInt8};
+
+TEST_P(LinearTest, QuantizedNumbersAreTheNearestMultiplesOfTheScale) {
+  for (int64_t o = 0; o < outputs_; ++o) {
+    float largest = 0;
+    for (int64_t k = 0; k < inputs_; ++k) {
+      largest = std::max(largest, std::abs(weight_[o * inputs_ + k]));
+      EXPECT_NEAR(Weight(NumberType::kInt8, o, k), weight_[o * inputs_ + k], 0.5001 * scales_[o]);
+    }
+    EXPECT_FLOAT_EQ(scales_[o] * 127, largest);
+  }
+  const std::vector<float> zeros(5);
+  std::vector<int8_t> out(5, 1);
+  EXPECT_EQ(QuantizeRow(zeros.data(), 5, out.data()), 0);
+  EXPECT_EQ(out, std::vector<int8_t>(5));
+}
+
 TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
   const std::vector<float> bias = Random(outputs_, 3);
-  for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
-    const bool wide = type == NumberType::kFloat32;
+  for (const NumberType type : kTypes) {
     std::vector<float> out(rows_ * outputs_);
     Linear(Matrix(type), LinearInput(x_.data(), rows_, inputs_, type), bias.data(), out.data(), outputs_, 0, outputs_);
     for (int64_t i = 0; i < rows_; ++i) {
       for (int64_t o = 0; o < outputs_; ++o) {
         double expected = bias[o], size = 1;
         for (int64_t k = 0; k < inputs_; ++k) {
-          const float w = wide ? weight_[o * inputs_ + k] : FromBfloat16(half_[o * inputs_ + k]);
           const float number = x_[i * inputs_ + k];
-          const double factor = wide ? number : FromBfloat16(RoundToBfloat16(number));
-          expected += factor * w;
-          size += std::abs(factor * w);
+          const double factor = type == NumberType::kBfloat16 ? FromBfloat16(RoundToBfloat16(number)) : number;
+          const double product = factor * Weight(type, o, k);
+          expected += product;
+          size += std::abs(product);
         }
         ASSERT_NEAR(out[i * outputs_ + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
       }
@@ -79,7 +117,7 @@ TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
 
 // Tiles of every shape add up the same numbers in the same order.
 TEST_P(LinearTest, ARowsBitsDoNotDependOnHowManyRowsThereAreNorOnHowOutputsAreDivided) {
-  for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
+  for (const NumberType type : kTypes) {
     std::vector<float> together(rows_ * outputs_), apart(rows_ * outputs_);
     Linear(Matrix(type), LinearInput(x_.data(), rows_, inputs_, type), nullptr, together.data(), outputs_, 0, outputs_);
     for (int64_t i = 0; i < rows_; ++i) {
@@ -95,7 +133,7 @@ TEST_P(LinearTest, ARowsBitsDoNotDependOnHowManyRowsThereAreNorOnHowOutputsAreDi
 // As the columns of x come from several threads, in any order.
 TEST_P(LinearTest, AnInputTakenInPiecesIsTheSame) {
   constexpr int64_t kPiece = LinearInput::kTogether;
-  for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
+  for (const NumberType type : kTypes) {
     auto pieces = LinearInput::InPieces(x_.data(), rows_, inputs_, type);
     for (int64_t begin = (inputs_ - 1) / kPiece * kPiece; begin >= 0; begin -= kPiece) {
       pieces.Take(begin, std::min(begin + kPiece, inputs_));

@@ -24,6 +24,8 @@ TEST(LimitsTest, OptionsAreNamedWithWhatWasExpected) {
             absl::InvalidArgumentError("threads is -1; expected 0 or more"));
   EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_batch_tokens = 0; }),
             absl::InvalidArgumentError("max_batch_tokens is 0; expected 1 or more"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.draft_weights = "int4"; }),
+            absl::InvalidArgumentError("draft_weights is \"int4\"; expected auto, int8 or none"));
   EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_queued_requests = 0; }),
             absl::InvalidArgumentError("max_queued_requests is 0; expected 1 or more"));
   EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_queued_tokens = 0; }),
