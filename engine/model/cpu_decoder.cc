@@ -16,10 +16,6 @@ constexpr int64_t kMultiplicationsPerTask = 150'000;
 // Outputs of a product are divided by as many, which the kernels take at once, here and as the next product's input.
 constexpr int64_t kOutputsTogether = kernels::LinearInput::kTogether;
 
-kernels::WeightMatrix MatrixOf(const torch::Tensor& weight) {
-  return {.data = weight.data_ptr(), .type = TypeOf(weight), .outputs = weight.size(0), .inputs = weight.size(1)};
-}
-
 // Begins where a cache line does: rows that straddle lines cost the products a quarter of their speed.
 using Numbers = hwy::AlignedFreeUniquePtr<float[]>;
 

@@ -45,22 +45,28 @@ void ChangeRows(const torch::Tensor& matrix, const Change& change) {
   }
 }
 
-// to [n, H] += from [n, H], in float32.
-void AddTo(const torch::Tensor& to, const torch::Tensor& from) {
-  std::vector<float> scratch;
-  for (int64_t i = 0; i < from.size(0); ++i) {
-    kernels::Add(ReadRow(from, i, scratch), from.size(1), to.data_ptr<float>() + i * to.size(1));
-  }
+torch::Tensor Wide(int64_t rows, int64_t columns) { return torch::empty({rows, columns}, torch::kFloat32); }
+
+// to [n, columns] = from [n, columns], float32 numbers, in the type of `to`. Both contiguous.
+void Copy(const torch::Tensor& from, const torch::Tensor& to) {
+  kernels::Narrow(TypeOf(to), from.data_ptr<float>(), from.numel(), to.data_ptr());
 }
 
 }  // namespace
 
 CpuGradient::CpuGradient(const DecoderWeights& weights) : weights_(weights), final_norm_(Widened(weights.final_norm)) {
   for (const DecoderLayer& layer : weights_.layers) {
-    norms_.push_back({.input = Widened(layer.input_norm),
-                      .post_attention = Widened(layer.post_attention_norm),
-                      .query = Widened(layer.query_norm),
-                      .key = Widened(layer.key_norm)});
+    layers_.push_back({.query = CpuProjection(layer.query),
+                       .key = CpuProjection(layer.key),
+                       .value = CpuProjection(layer.value),
+                       .output = CpuProjection(layer.output),
+                       .gate = CpuProjection(layer.gate),
+                       .up = CpuProjection(layer.up),
+                       .down = CpuProjection(layer.down),
+                       .input_norm = Widened(layer.input_norm),
+                       .post_attention_norm = Widened(layer.post_attention_norm),
+                       .query_norm = Widened(layer.query_norm),
+                       .key_norm = Widened(layer.key_norm)});
   }
 }
 
@@ -105,50 +111,54 @@ class CpuGradient::ForwardRows : public Rows {
 
   // Queries, keys and values of a layer from the residual stream.
   void ProjectHeads(size_t index) const {
-    const DecoderLayer& layer = pass_.weights_.layers[index];
-    const Norms& norms = pass_.norms_[index];
+    const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
-    const torch::Tensor x = Norm(Mine(tape.input), norms.input);
-    torch::Tensor query = layer.query(x), key = layer.key(x);
-    const torch::Tensor value = layer.value(x);
-    if (!norms.query.empty()) {
-      Mine(tape.raw_query).copy_(query);
-      Mine(tape.raw_key).copy_(key);
+    const torch::Tensor x = Norm(Mine(tape.input), layer.input_norm);
+    const ProjectionInput input(x, pass_.weights_.dtype);
+    const int64_t keys = config_.num_key_value_heads * config_.head_dim;
+    const torch::Tensor query = Wide(count_, tape.query.size(1)), key = Wide(count_, keys), value = Wide(count_, keys);
+    layer.query.Forward(input, query);
+    layer.key.Forward(input, key);
+    layer.value.Forward(input, value);
+    if (!layer.query_norm.empty()) {
+      Copy(query, Mine(tape.raw_query));
+      Copy(key, Mine(tape.raw_key));
     }
-    FinishHeads(query, norms.query);
-    FinishHeads(key, norms.key);
-    Mine(tape.query).copy_(query);
+    FinishHeads(query, layer.query_norm);
+    FinishHeads(key, layer.key_norm);
+    Copy(query, Mine(tape.query));
     PutHeads(key, tape.keys);
     PutHeads(value, tape.values);
   }
 
   // The rest of a layer; its output to `next`.
   void AttendAndFinish(size_t index, const torch::Tensor& next) const {
-    const DecoderLayer& layer = pass_.weights_.layers[index];
+    const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
-    const torch::Tensor middle = Mine(tape.middle);
-    middle.copy_(Mine(tape.input));
-    AddTo(middle, layer.output(Attend(tape)));
-    const torch::Tensor x = Norm(middle, pass_.norms_[index].post_attention);
-    const torch::Tensor gate = layer.gate(x), up = layer.up(x);
-    Mine(tape.gate).copy_(gate);
-    Mine(tape.up).copy_(up);
-    std::vector<float> scratch;
-    ChangeRows(gate, [&](int64_t i, float* row) { kernels::SiluMultiply(ReadRow(up, i, scratch), gate.size(1), row); });
-    Mine(next).copy_(middle);
-    AddTo(Mine(next), layer.down(gate));
+    const torch::ScalarType type = pass_.weights_.dtype;
+    const torch::Tensor middle = Mine(tape.middle), mixed = Attend(tape);
+    layer.output.Forward(ProjectionInput(mixed, type), middle);
+    kernels::Add(Mine(tape.input).data_ptr<float>(), middle.numel(), middle.data_ptr<float>());
+    const torch::Tensor x = Norm(middle, layer.post_attention_norm);
+    const ProjectionInput input(x, type);
+    const torch::Tensor gate = Wide(count_, tape.gate.size(1)), up = torch::empty_like(gate);
+    layer.gate.Forward(input, gate);
+    layer.up.Forward(input, up);
+    Copy(gate, Mine(tape.gate));
+    Copy(up, Mine(tape.up));
+    kernels::SiluMultiply(up.data_ptr<float>(), gate.numel(), gate.data_ptr<float>());
+    const torch::Tensor out = Mine(next);
+    layer.down.Forward(ProjectionInput(gate, type), out);
+    kernels::Add(middle.data_ptr<float>(), out.numel(), out.data_ptr<float>());
   }
 
-  // x [count, H] float32 → the model's type.
+  // [count, H] float32.
   torch::Tensor Norm(const torch::Tensor& x, const std::vector<float>& weight) const {
-    const torch::Tensor out = torch::empty(x.sizes(), pass_.weights_.dtype);
+    const torch::Tensor out = torch::empty_like(x);
     const int64_t hidden = x.size(1);
-    std::vector<float> row(hidden);
     for (int64_t i = 0; i < x.size(0); ++i) {
       kernels::RmsNorm(x.data_ptr<float>() + i * hidden, weight.data(), hidden,
-                       static_cast<float>(config_.rms_norm_eps), row.data());
-      kernels::Narrow(TypeOf(out), row.data(), hidden,
-                      static_cast<char*>(out.data_ptr()) + i * hidden * out.element_size());
+                       static_cast<float>(config_.rms_norm_eps), out.data_ptr<float>() + i * hidden);
     }
     return out;
   }
@@ -174,10 +184,10 @@ class CpuGradient::ForwardRows : public Rows {
     all.narrow(1, tape_.prefix + begin_, count_).copy_(heads.view({count_, -1, config_.head_dim}).transpose(0, 1));
   }
 
-  // [count, heads · head dimension].
+  // float32 [count, heads · head dimension].
   torch::Tensor Attend(const Tape::Layer& tape) const {
     const int64_t groups = config_.num_key_value_heads, size = config_.head_dim, shared = config_.num_heads / groups;
-    const torch::Tensor mixed = torch::empty({count_, config_.num_heads * size}, pass_.weights_.dtype);
+    const torch::Tensor mixed = Wide(count_, config_.num_heads * size);
     for (int64_t first = 0; first < count_; first += kAttentionRows) {
       const int64_t rows = std::min(kAttentionRows, count_ - first), length = tape_.prefix + begin_ + first + rows;
       for (int64_t group = 0; group < groups; ++group) {
@@ -210,7 +220,7 @@ torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCach
     layer.query = narrow({rows, config.num_heads * config.head_dim});
     layer.gate = narrow({rows, config.intermediate_size});
     layer.up = torch::empty_like(layer.gate);
-    if (!norms_[i].query.empty()) {
+    if (!layers_[i].query_norm.empty()) {
       layer.raw_query = torch::empty_like(layer.query);
       layer.raw_key = narrow({rows, groups * config.head_dim});
     }
@@ -231,7 +241,7 @@ torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCach
       const bool last = i == tape.layers.size();
       if (i > 0) mine.AttendAndFinish(i - 1, last ? tape.last : tape.layers[i].input);
       if (last) {
-        mine.Mine(hidden).copy_(mine.Norm(mine.Mine(tape.last), final_norm_));
+        Copy(mine.Norm(mine.Mine(tape.last), final_norm_), mine.Mine(hidden));
       } else {
         mine.ProjectHeads(i);
       }
@@ -256,36 +266,42 @@ class CpuGradient::BackwardRows : public Rows {
   // Through MLP and attention of a layer, to its queries and to what these queries want of all keys and values:
   // float32 [key/value heads, n, head dimension].
   void ThroughAttention(size_t index, const torch::Tensor& key_gradient, const torch::Tensor& value_gradient) const {
-    const DecoderLayer& layer = pass_.weights_.layers[index];
+    const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
-    const torch::Tensor at_gate = torch::mm(Narrowed(gradient_), layer.down.weight);
-    const torch::Tensor at_up = torch::empty_like(at_gate);
+    const torch::ScalarType type = pass_.weights_.dtype;
     const torch::Tensor gate = Mine(tape.gate), up = Mine(tape.up);
-    std::vector<float> gate_row, up_row, at_up_row(at_up.size(1));
-    ChangeRows(at_gate, [&](int64_t i, float* row) {
-      kernels::SiluMultiplyBackward(ReadRow(gate, i, gate_row), ReadRow(up, i, up_row), row, at_gate.size(1), row,
-                                    at_up_row.data());
-      kernels::Narrow(TypeOf(at_up), at_up_row.data(), at_up.size(1),
-                      static_cast<char*>(at_up.data_ptr()) + i * at_up.size(1) * at_up.element_size());
-    });
-    const torch::Tensor at_norm = torch::mm(at_gate, layer.gate.weight).addmm_(at_up, layer.up.weight);
-    AddNormBackward(Mine(tape.middle), pass_.norms_[index].post_attention, at_norm);
-    AttendBackward(tape, torch::mm(Narrowed(gradient_), layer.output.weight), key_gradient, value_gradient);
+    const int64_t inner = gate.size(1);
+    const torch::Tensor at_gate = Wide(count_, inner), at_up = torch::empty_like(at_gate);
+    layer.down.Backward(ProjectionInput(gradient_, type), at_gate, /*add=*/false);
+    std::vector<float> gate_row, up_row;
+    for (int64_t i = 0; i < count_; ++i) {
+      float* const row = at_gate.data_ptr<float>() + i * inner;
+      kernels::SiluMultiplyBackward(ReadRow(gate, i, gate_row), ReadRow(up, i, up_row), row, inner, row,
+                                    at_up.data_ptr<float>() + i * inner);
+    }
+    const torch::Tensor at_norm = torch::empty_like(gradient_);
+    layer.gate.Backward(ProjectionInput(at_gate, type), at_norm, /*add=*/false);
+    layer.up.Backward(ProjectionInput(at_up, type), at_norm, /*add=*/true);
+    AddNormBackward(Mine(tape.middle), layer.post_attention_norm, at_norm);
+    const torch::Tensor at_mixed = torch::empty_like(query_gradient_);
+    layer.output.Backward(ProjectionInput(gradient_, type), at_mixed, /*add=*/false);
+    AttendBackward(tape, Narrowed(at_mixed), key_gradient, value_gradient);
   }
 
   // From queries, keys and values to the layer's input. The gradients at these rows' keys and values are what all
   // queries want of them: float32 [key/value heads, count, head dimension].
   void ThroughProjections(size_t index, const torch::Tensor& key_gradient, const torch::Tensor& value_gradient) const {
-    const DecoderLayer& layer = pass_.weights_.layers[index];
-    const Norms& norms = pass_.norms_[index];
+    const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
-    const torch::Tensor query = query_gradient_.clone(), key = ByRows(key_gradient);
-    FinishHeadsBackward(query, norms.query, tape.raw_query);
-    FinishHeadsBackward(key, norms.key, tape.raw_key);
-    const torch::Tensor at_norm = torch::mm(Narrowed(query), layer.query.weight)
-                                      .addmm_(Narrowed(key), layer.key.weight)
-                                      .addmm_(Narrowed(ByRows(value_gradient)), layer.value.weight);
-    AddNormBackward(Mine(tape.input), norms.input, at_norm);
+    const torch::ScalarType type = pass_.weights_.dtype;
+    const torch::Tensor query = query_gradient_.clone(), key = ByRows(key_gradient), value = ByRows(value_gradient);
+    FinishHeadsBackward(query, layer.query_norm, tape.raw_query);
+    FinishHeadsBackward(key, layer.key_norm, tape.raw_key);
+    const torch::Tensor at_norm = torch::empty_like(gradient_);
+    layer.query.Backward(ProjectionInput(query, type), at_norm, /*add=*/false);
+    layer.key.Backward(ProjectionInput(key, type), at_norm, /*add=*/true);
+    layer.value.Backward(ProjectionInput(value, type), at_norm, /*add=*/true);
+    AddNormBackward(Mine(tape.input), layer.input_norm, at_norm);
   }
 
  private:

@@ -7,7 +7,7 @@
 //
 // What autograd would do, without what it does not know: that no weight wants a gradient, that all but attention goes
 // row by row. So the rows are divided among the team's threads, which meet once a layer forwards and once backwards,
-// and each runs libtorch's products on its own rows alone, with one thread. Attention weights are computed again rather
+// and each runs the products of its own rows alone. Attention weights are computed again rather
 // than kept: memory grows with n, not with n². The residual stream and all that is not a product is float32, also in
 // bfloat16 models. Immutable and thread-safe. Source: algorithm.md, equivalences 1, 2 and 4.
 #ifndef NABLA_ENGINE_MODEL_CPU_GRADIENT_H_
@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "engine/kernels/thread_team.h"
+#include "engine/model/cpu_projection.h"
 #include "engine/model/decoder_weights.h"
 #include "engine/model/kv_cache.h"
 
@@ -54,12 +55,14 @@ class CpuGradient {
   class Rows;
   class ForwardRows;
   class BackwardRows;
-  struct Norms {
-    std::vector<float> input, post_attention, query, key;
+  struct Layer {
+    CpuProjection query, key, value, output, gate, up, down;
+    std::vector<float> input_norm, post_attention_norm;
+    std::vector<float> query_norm, key_norm;  // Qwen3; else empty
   };
 
   DecoderWeights weights_;
-  std::vector<Norms> norms_;
+  std::vector<Layer> layers_;
   std::vector<float> final_norm_;
 };
 

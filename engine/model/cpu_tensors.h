@@ -11,8 +11,13 @@
 
 namespace nabla {
 
-inline kernels::NumberType TypeOf(const torch::Tensor& tensor) {
-  return tensor.scalar_type() == torch::kFloat32 ? kernels::NumberType::kFloat32 : kernels::NumberType::kBfloat16;
+inline kernels::NumberType TypeOf(torch::ScalarType type) {
+  return type == torch::kFloat32 ? kernels::NumberType::kFloat32 : kernels::NumberType::kBfloat16;
+}
+inline kernels::NumberType TypeOf(const torch::Tensor& tensor) { return TypeOf(tensor.scalar_type()); }
+
+inline kernels::WeightMatrix MatrixOf(const torch::Tensor& weight) {
+  return {.data = weight.data_ptr(), .type = TypeOf(weight), .outputs = weight.size(0), .inputs = weight.size(1)};
 }
 
 // All numbers in float32; none of an undefined tensor.
