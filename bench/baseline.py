@@ -2,11 +2,15 @@
 
 Both run on all cores, one after the other, in float32 and in bfloat16; figures are medians. `./dev bench baseline` makes
 the models (smollm2_to_hf.py): the language model, and a reward model of the same body with a random head.
+
+`./dev bench --check` looks for regressions: it fails where a ratio is less than 0.8 of what ratios.json holds for this
+kind of CPU (`./dev bench baseline --record` puts this run's there). Ratios, not seconds: machines differ, and so does one from hour to hour.
 """
 
 import argparse
 import json
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -15,13 +19,16 @@ import harness
 
 # What hf_baseline.py calls it, what nabla-engine-benchmark calls it, its unit, and the least ratio wanted by number type.
 WORK = (
-    ("generate_batch1_tokens_per_s", "decode_step/batch:1", "tokens/s", {"float32": 4, "bfloat16": 4}),
+    ("generate_batch1_tokens_per_s", "generate/tokens:128/draft:1", "tokens/s", {"float32": 4, "bfloat16": 4}),
+    ("generate_batch1_tokens_per_s", "generate/tokens:128/draft:0", "tokens/s", {}),
     ("generate_batch8_tokens_per_s", "decode_step/batch:8", "tokens/s", {}),
     ("gradient_s", "gradient/ahead:200", "s", {}),
     ("refine_s", "refine/ahead:200/iterations:20", "s", {"float32": 6, "bfloat16": 6}),
     ("request_s", "request/tokens:128/rollouts:8", "s", {"float32": 8, "bfloat16": 6}),
 )
 WANTED_SHARE = 0.6  # of the machine's limit, of a refinement
+RATIOS = harness.ROOT / "bench/ratios.json"
+LEAST_OF_STORED = 0.8
 
 
 def output(command, what):
@@ -48,29 +55,65 @@ def run_transformers(arguments, models, dtype):
     return medians, tokens
 
 
-def run_nabla(arguments, models, dtype):
-    """Benchmarks by name: median seconds, items a second, share of the limit; and the request's tokens."""
-    def run(names, repetitions):
-        wanted = "|".join(f"^{name}/real_time$" for name in names)
-        program = [pathlib.Path(arguments.bin) / "nabla-engine-benchmark", f"--model={models / 'lm'}",
-                   f"--reward_model={models / 'rm'}", f"--dtype={dtype}", f"--benchmark_filter={wanted}",
-                   f"--benchmark_repetitions={repetitions}", "--benchmark_format=json"]
-        print(f"  nabla, {dtype}, {', '.join(names)}", file=sys.stderr)
-        return json.loads(output(program, "nabla-engine-benchmark"))
-    names = [name for _, name, _, _ in WORK]
-    report = run(names[:-1], arguments.repetitions)
-    found = [*report["benchmarks"], *(run(names[-1:], 1)["benchmarks"] if arguments.request else [])]
-    figures, tokens = {}, None
+def run_benchmarks(arguments, dtype, names, repetitions):
+    """Benchmarks by name: median seconds, items a second, share of the limit, label; and the limits."""
+    models, wanted = pathlib.Path(arguments.models), "|".join(f"^{name}/real_time$" for name in names)
+    print(f"  nabla, {dtype}, {', '.join(names)}", file=sys.stderr)
+    report = json.loads(output([pathlib.Path(arguments.bin) / "nabla-engine-benchmark", f"--model={models / 'lm'}",
+                                f"--reward_model={models / 'rm'}", f"--dtype={dtype}", f"--benchmark_filter={wanted}",
+                                f"--benchmark_repetitions={repetitions}", "--benchmark_format=json"],
+                               "nabla-engine-benchmark"))
+    figures = {}
     for name in names:
-        runs = [entry for entry in found if entry["run_type"] == "iteration" and entry["name"] == f"{name}/real_time"]
-        if not runs:
-            continue
+        runs = [entry for entry in report["benchmarks"]
+                if entry["run_type"] == "iteration" and entry["name"] == f"{name}/real_time"]
         figures[name] = {key: statistics.median(run[field] * scale for run in runs)
                          for key, field, scale in (("seconds", "real_time", 1e-3), ("rate", "items_per_second", 1),
                                                    ("share", "limit_share", 1)) if field in runs[0]}
-        tokens = [int(token) for token in runs[0]["label"].split(",")] if runs[0].get("label") else tokens
-    limits = {key: float(report["context"][key]) for key in ("gflops_limit", "gbytes_per_second_limit")}
+        figures[name]["label"] = runs[0].get("label")
+    return figures, {key: float(report["context"][key]) for key in ("gflops_limit", "gbytes_per_second_limit")}
+
+
+def run_nabla(arguments, dtype):
+    """As run_benchmarks, of all work; and the request's tokens."""
+    names = [name for _, name, _, _ in WORK]
+    figures, limits = run_benchmarks(arguments, dtype, names[:-1], arguments.repetitions)
+    tokens = None
+    if arguments.request:
+        figures.update(run_benchmarks(arguments, dtype, names[-1:], 1)[0])
+        tokens = [int(token) for token in figures[names[-1]]["label"].split(",")]
     return figures, limits, tokens
+
+
+def kind_of_cpu():
+    """What decides which products are taken, so that ratios of one kind can be compared."""
+    found = re.search(r"^flags\s*:\s*(.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    flags = found[1].split() if found else []
+    return next((kind for kind in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if kind in flags), "other")
+
+
+def stored_ratios():
+    """By kind of CPU and name."""
+    return json.loads(RATIOS.read_text()) if RATIOS.exists() else {}
+
+
+def record(ratios):
+    stored = stored_ratios()
+    stored[kind_of_cpu()] = {name: round(ratio, 2) for name, ratio in ratios.items()}
+    RATIOS.write_text(json.dumps(stored, indent=2) + "\n")
+
+
+def check(goals, ratios):
+    kind = kind_of_cpu()
+    stored = stored_ratios().get(kind)
+    if stored is None:
+        raise harness.Failure(f"{RATIOS.name} holds nothing for CPUs with {kind}; run a version known to be good with "
+                              "`./dev bench baseline --record` first")
+    for name, ratio in ratios.items():
+        if name in stored:
+            least = LEAST_OF_STORED * stored[name]
+            goals.goal(f"{name}: times as fast", round(ratio, 2), ratio >= least,
+                       f"≥ {least:.2f}, {LEAST_OF_STORED} of {stored[name]}")
 
 
 def draw(rows, path):
@@ -92,10 +135,10 @@ def draw(rows, path):
 
 def measure(_, goals, arguments):
     models = pathlib.Path(arguments.models)
-    table, bars = [], []
+    table, bars, ratios = [], [], {}
     for dtype in arguments.dtypes.split(","):
         theirs, their_tokens = run_transformers(arguments, models, dtype)
-        ours, limits, our_tokens = run_nabla(arguments, models, dtype)
+        ours, limits, our_tokens = run_nabla(arguments, dtype)
         goals.figures[dtype] = {"transformers": theirs, "nabla": ours, "limits": limits}
         for name, benchmark, unit, wanted in WORK:
             if name not in theirs or benchmark not in ours:
@@ -107,17 +150,24 @@ def measure(_, goals, arguments):
             table.append(f"| {benchmark}, {dtype} | {theirs[name]:.4g} {unit} | {value:.4g} {unit} | {ratio:.1f} | "
                          f"{f'{share:.0%}' if share else '–'} |")
             bars.append((f"{benchmark}, {dtype}", ratio, wanted.get(dtype)))
+            ratios[f"{benchmark}, {dtype}"] = ratio
+            if arguments.check:
+                continue
             if dtype in wanted:
                 goals.goal(f"{benchmark}, {dtype}: times as fast", round(ratio, 2), ratio >= wanted[dtype],
                            f"≥ {wanted[dtype]}")
             if name == "refine_s":
                 goals.goal(f"{benchmark}, {dtype}: share of the limit", round(share, 2), share >= WANTED_SHARE,
                            f"≥ {WANTED_SHARE}")
-        if their_tokens and our_tokens and dtype == "float32":
+        if their_tokens and our_tokens and dtype == "float32" and not arguments.check:
             goals.goal("a request's tokens, float32", "the same" if their_tokens == our_tokens else "others",
                        their_tokens == our_tokens, "the same")
     print("\n| work | transformers | Nabla | times as fast | of the machine's limit |\n| --- | --- | --- | --- | --- |")
     print("\n".join(table))
+    if arguments.record:
+        record(ratios)
+    if arguments.check:
+        check(goals, ratios)
     plot = harness.ROOT / "build/bench/baseline.svg"
     plot.parent.mkdir(parents=True, exist_ok=True)
     draw(bars, plot)
@@ -130,5 +180,7 @@ if __name__ == "__main__":
     parser.add_argument("--dtypes", default="float32,bfloat16", help="number types (default %(default)s)")
     parser.add_argument("--repetitions", type=int, default=5, help="of which the median is taken (default %(default)s)")
     parser.add_argument("--request", action="store_true", help="a whole ∇ request too, once (minutes)")
+    parser.add_argument("--check", action="store_true", help="compare with ratios.json instead of with the goals")
+    parser.add_argument("--record", action="store_true", help="write ratios.json")
     parser.add_argument("--python", default=sys.executable, help="one that has torch and transformers (default %(default)s)")
     sys.exit(harness.run("baseline", measure, parser))
