@@ -76,6 +76,10 @@ absl::StatusOr<NablaOptions> ReadNabla(const v1::NablaOptions& message, const Co
   NABLA_RETURN_IF_ERROR(ReadRefinement(message.refinement(), &options.refinement));
   if (message.has_continue_without_reward()) options.continue_without_reward = message.continue_without_reward();
   if (message.has_rejection_sampling()) options.rejection_sampling = message.rejection_sampling();
+  if (message.has_screening_candidates()) {
+    NABLA_RETURN_IF_ERROR(
+        ReadCount("nabla.screening_candidates", message.screening_candidates(), &options.screening_candidates));
+  }
   options.max_rollouts = std::min(options.max_rollouts, limits.max_rollouts_limit);
   if (message.has_max_rollouts()) {
     NABLA_RETURN_IF_ERROR(ReadCount("nabla.max_rollouts", message.max_rollouts(), limits.max_rollouts_limit,

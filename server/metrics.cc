@@ -86,6 +86,7 @@ void Metrics::AddCounters() {
                               "Passes really run through each model by requests that ended OK.");
   counters_.language_forward = &calls->Add({{"model", "language"}, {"kind", "forward"}});
   counters_.language_backward = &calls->Add({{"model", "language"}, {"kind", "backward"}});
+  counters_.draft_forward = &calls->Add({{"model", "draft"}, {"kind", "forward"}});
   counters_.reward_forward = &calls->Add({{"model", "reward"}, {"kind", "forward"}});
   counters_.reward_backward = &calls->Add({{"model", "reward"}, {"kind", "backward"}});
   reward_rpcs_ =
@@ -104,8 +105,9 @@ void Metrics::AddCounters() {
   auto* revisions = CounterFamily(registry, "nabla_revisions_total", "Proposed tokens that were tested, by outcome.");
   counters_.revisions_accepted = &revisions->Add({{"outcome", "accepted"}});
   counters_.revisions_rejected = &revisions->Add({{"outcome", "rejected"}});
-  auto* drafts = CounterFamily(registry, "nabla_draft_tokens_total",
-                               "Tokens guessed from an earlier rollout and verified, of requests that ended OK.");
+  auto* drafts = CounterFamily(
+      registry, "nabla_draft_tokens_total",
+      "Tokens guessed, from an earlier rollout or by the draft model, and verified, of requests that ended OK.");
   counters_.drafts_accepted = &drafts->Add({{"outcome", "accepted"}});
   counters_.drafts_rejected = &drafts->Add({{"outcome", "rejected"}});
 }
@@ -190,6 +192,7 @@ void Metrics::CountResult(const Histograms& histograms, const RequestRecord& rec
   counters_.generation_tokens->Increment(usage.completion_tokens);
   counters_.language_forward->Increment(static_cast<double>(usage.language_model.forward_passes));
   counters_.language_backward->Increment(static_cast<double>(usage.language_model.backward_passes));
+  counters_.draft_forward->Increment(static_cast<double>(usage.draft_model.forward_passes));
   counters_.reward_forward->Increment(static_cast<double>(usage.reward_model.forward_passes));
   counters_.reward_backward->Increment(static_cast<double>(usage.reward_model.backward_passes));
   counters_.gradient_steps->Increment(usage.gradient_steps_computed);

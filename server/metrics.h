@@ -72,6 +72,7 @@ class Metrics {
     prometheus::Counter* generation_tokens;
     prometheus::Counter* language_forward;
     prometheus::Counter* language_backward;
+    prometheus::Counter* draft_forward;
     prometheus::Counter* reward_forward;
     prometheus::Counter* reward_backward;
     prometheus::Counter* gradient_steps;

@@ -11,10 +11,10 @@ namespace nabla {
 namespace {
 
 const char* const kSamplingFlags[] = {"temperature", "top_k", "top_p"};
-const char* const kNablaFlags[] = {"max_rollouts",      "iterations",         "learning_rate",
-                                   "parameter",         "update_postfix",     "likelihood_weight",
-                                   "reward_weight",     "max_confidence",     "min_entropy",
-                                   "min_gradient_norm", "rejection_sampling", "continue_without_reward"};
+const char* const kNablaFlags[] = {
+    "max_rollouts",         "iterations",         "learning_rate",          "parameter",   "update_postfix",
+    "likelihood_weight",    "reward_weight",      "max_confidence",         "min_entropy", "min_gradient_norm",
+    "screening_candidates", "rejection_sampling", "continue_without_reward"};
 
 }  // namespace
 
@@ -41,6 +41,9 @@ void RequestFlags::AddTo(FlagSet* flags) {
              "nabla: refine where the largest probability is at most this (default 0.97).");
   flags->Add("min_entropy", &min_entropy_, "nabla: refine where the entropy is at least this, in nats.");
   flags->Add("min_gradient_norm", &min_gradient_norm_, "nabla: refine where the gradient's norm is at least this.");
+  flags->Add("screening_candidates", &screening_candidates_,
+             "nabla: score so many tokens, the best by the gradient, in place, and roll out the best of those if it "
+             "raises the reward; 0 draws one from refined logits (default 0).");
   flags->Add("rejection_sampling", &rejection_sampling_,
              "nabla: keep only revisions that raise the reward (default true).");
   flags->Add("continue_without_reward", &continue_without_reward_,
@@ -131,6 +134,7 @@ absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {
   if (max_confidence_.has_value()) options->mutable_selectors()->set_max_confidence(*max_confidence_);
   if (min_entropy_.has_value()) options->mutable_selectors()->set_min_entropy(*min_entropy_);
   if (min_gradient_norm_.has_value()) options->mutable_selectors()->set_min_gradient_norm(*min_gradient_norm_);
+  if (screening_candidates_.has_value()) options->set_screening_candidates(*screening_candidates_);
   if (rejection_sampling_.has_value()) options->set_rejection_sampling(*rejection_sampling_);
   if (continue_without_reward_.has_value()) options->set_continue_without_reward(*continue_without_reward_);
   if (max_rollouts_.has_value()) options->set_max_rollouts(*max_rollouts_);

@@ -64,6 +64,7 @@ class RequestFlags {
   std::optional<double> max_confidence_;
   std::optional<double> min_entropy_;
   std::optional<double> min_gradient_norm_;
+  std::optional<uint32_t> screening_candidates_;
   std::optional<bool> rejection_sampling_;
   std::optional<bool> continue_without_reward_;
 };

@@ -11,6 +11,7 @@ namespace {
 constexpr int kMaxStopSequences = 16;
 constexpr double kMaxTemperature = 100;
 constexpr int kMaxIterations = 1000;
+constexpr int kMaxCandidates = 1000;
 constexpr size_t kMaxEcho = 64;  // bytes of a client's own text in an error
 
 // "field: must be WHAT, got VALUE".
@@ -119,6 +120,8 @@ absl::Status Validate(const ReasonRequest& request) {
     return FirstError({ValidateSampling(nabla->rollout, "nabla.rollout"),
                        ValidateSampling(nabla->resample, "nabla.resample"), ValidateSelectors(nabla->selectors),
                        ValidateRefinement(nabla->refinement),
+                       Require(nabla->screening_candidates >= 0 && nabla->screening_candidates <= kMaxCandidates,
+                               "nabla.screening_candidates", "0 to 1000", nabla->screening_candidates),
                        Require(nabla->max_rollouts >= 1, "nabla.max_rollouts", "1 or more", nabla->max_rollouts)});
   }
   return absl::OkStatus();

@@ -5,10 +5,10 @@
 //   down.Backward(ProjectionInput(gradient, type), at_x, /*add=*/false);   // at_x = gradient W
 //
 // All tensors float32, [rows, columns], contiguous; bfloat16 weights multiply rounded numbers and add up in float32.
-// Where the CPU has tiles for bfloat16 (AMX), they are the kernels of engine/kernels, which take the weights as they
-// lie and are half as fast again as oneDNN's; for the way back a transposed copy of the weights is made when first used.
-// Elsewhere libtorch's products, which are faster than those kernels for more than a few rows. Runs on the calling
-// thread. Immutable and thread-safe.
+// Where the CPU has tiles for bfloat16 (AMX), products are the kernels' of engine/kernels, which take the weights as
+// they lie and are half as fast again as oneDNN's; for the way back, a transposed copy of the weights is made when it
+// is first wanted. Elsewhere they are libtorch's, which are faster than those kernels for more than a few rows. Runs on
+// the calling thread. Immutable and thread-safe.
 #ifndef NABLA_ENGINE_MODEL_CPU_PROJECTION_H_
 #define NABLA_ENGINE_MODEL_CPU_PROJECTION_H_
 

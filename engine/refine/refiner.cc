@@ -1,5 +1,7 @@
 #include "engine/refine/refiner.h"
 
+#include <algorithm>
+
 #include "engine/base/status_macros.h"
 #include "engine/decode/session_state.h"
 #include "engine/model/device.h"
@@ -7,6 +9,13 @@
 #include "engine/refine/refinement.h"
 
 namespace nabla {
+namespace {
+
+// The gradient knows nothing of what can be said here: tokens a thousand times less likely than the likeliest are left
+// out.
+constexpr float kLeastLogProbabilityRatio = -6.9f;
+
+}  // namespace
 
 Refiner::Refiner(const Session* session, ResponseScorer* scorer, const RefinementOptions& refinement,
                  const SelectorOptions& selectors)
@@ -19,15 +28,19 @@ std::shared_ptr<const GradientField> Refiner::KnownField() const {
   return known ? field_ : nullptr;
 }
 
+absl::Status Refiner::FindField() {
+  if (KnownField() != nullptr) return absl::OkStatus();
+  NABLA_RETURN_IF_ERROR(session_->stop().Check());
+  const SessionState& state = session_->state();
+  NABLA_ASSIGN_OR_RETURN(GradientField field,
+                         GradientField::Compute(state, *scorer_, refinement_, ArgmaxResponse(state), state.committed));
+  field_ = std::make_shared<const GradientField>(std::move(field));
+  norms_.clear();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<int> Refiner::CountUnmarked() {
-  if (selectors_.min_gradient_norm && session_->ahead() > 0 && KnownField() == nullptr) {
-    NABLA_RETURN_IF_ERROR(session_->stop().Check());
-    const SessionState& state = session_->state();
-    NABLA_ASSIGN_OR_RETURN(GradientField field, GradientField::Compute(state, *scorer_, refinement_,
-                                                                       ArgmaxResponse(state), state.committed));
-    field_ = std::make_shared<const GradientField>(std::move(field));
-    norms_.clear();
-  }
+  if (selectors_.min_gradient_norm && session_->ahead() > 0) NABLA_RETURN_IF_ERROR(FindField());
   if (selectors_.min_gradient_norm && session_->ahead() > 0 && norms_.empty()) {
     NABLA_ASSIGN_OR_RETURN(norms_, field_->Norms());
   }
@@ -55,6 +68,38 @@ absl::StatusOr<Refiner::Refined> Refiner::Refine() {
     return Refined{.logits = std::vector<float>(row.data_ptr<float>(), row.data_ptr<float>() + row.numel()),
                    .gradient_steps = result.gradient_steps};
   });
+}
+
+absl::StatusOr<Refiner::Screened> Refiner::Screen(int count) {
+  Screened screened{.gradient_steps = KnownField() == nullptr ? 1 : 0};
+  NABLA_RETURN_IF_ERROR(FindField());
+  const SessionState& state = session_->state();
+  const int64_t row = state.committed - field_->first();
+  NABLA_ASSIGN_OR_RETURN(const torch::Tensor field_row, field_->Rows(row, row + 1));
+  NABLA_RETURN_IF_ERROR(state.runner->batcher().RunAlone([&] {
+    return GuardTorch([&] {
+      const torch::NoGradGuard no_gradient;
+      const torch::Tensor gradient = field_row[0].to(torch::kCPU).contiguous();
+      const torch::Tensor logits = state.model->Head(state.hidden.narrow(0, state.committed, 1))[0];
+      const torch::Tensor likely = logits.to(torch::kCPU).contiguous();
+      const float* const loss = gradient.data_ptr<float>();
+      const float* const logit = likely.data_ptr<float>();
+      const int32_t current = state.response[state.committed];
+      const float least_logit = *std::max_element(logit, logit + likely.numel()) + kLeastLogProbabilityRatio;
+      for (int32_t token = 0; token < likely.numel(); ++token) {
+        // Nothing stands behind an end.
+        if (loss[token] < loss[current] && logit[token] >= least_logit && !state.model->IsEndOfSequence(token)) {
+          screened.candidates.push_back(token);
+        }
+      }
+      const auto end = std::min(screened.candidates.size(), static_cast<size_t>(count));
+      std::partial_sort(screened.candidates.begin(), screened.candidates.begin() + static_cast<ptrdiff_t>(end),
+                        screened.candidates.end(), [&](int32_t a, int32_t b) { return loss[a] < loss[b]; });
+      screened.candidates.resize(end);
+      return absl::OkStatus();
+    });
+  }));
+  return screened;
 }
 
 }  // namespace nabla

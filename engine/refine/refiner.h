@@ -38,7 +38,18 @@ class Refiner {
   // Needs an ahead token.
   absl::StatusOr<Refined> Refine();
 
+  // Tokens that would lower the loss in the place of the first ahead one, going by the gradient: at most `count`, the
+  // best first, among those that the language model finds plausible there. Source: algorithm.md, "Candidate screening".
+  struct Screened {
+    std::vector<int32_t> candidates;
+    int gradient_steps = 0;  // the paper's count
+  };
+  absl::StatusOr<Screened> Screen(int count);
+
  private:
+  // Computes field_ where no known one serves.
+  absl::Status FindField();
+
   // The field at the rollout's argmax tokens where it is known and still true, else null.
   std::shared_ptr<const GradientField> KnownField() const;
 

@@ -1,5 +1,6 @@
 // The paper's loop (algorithm.md, "The loop"): roll out, select, refine, resample, accept if the reward rises.
 #include <optional>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
@@ -12,6 +13,7 @@ namespace {
 // Model calls in the paper's unit; decoded tokens are counted where they are decoded.
 constexpr int kCallsPerGradientStep = 4;
 constexpr int kCallsPerAcceptanceTest = 2;
+constexpr int kCallsPerScore = 1;
 
 // Adds the time until it goes out of scope.
 class ScopedTimer {
@@ -58,7 +60,8 @@ class NablaLoop {
       NABLA_ASSIGN_OR_RETURN(const int unmarked, Select());
       session_.Commit(unmarked);
       if (session_.ahead() == 0) break;
-      NABLA_ASSIGN_OR_RETURN(const int32_t token, RefineAndResample());
+      NABLA_ASSIGN_OR_RETURN(const int32_t token,
+                             options_.screening_candidates > 0 ? BestCandidate() : RefineAndResample());
       if (token != session_.response()[session_.committed()]) NABLA_RETURN_IF_ERROR(Revise(token));
       session_.Commit(1);
     }
@@ -86,14 +89,39 @@ class NablaLoop {
   }
 
   absl::StatusOr<int32_t> RefineAndResample() {
-    Usage& usage = session_.usage();
-    const ScopedTimer timer(usage.refine_time);
+    const ScopedTimer timer(session_.usage().refine_time);
     NABLA_ASSIGN_OR_RETURN(const Refiner::Refined refined, refiner_.Refine());
-    usage.gradient_steps += refined.gradient_steps;
-    usage.model_calls += kCallsPerGradientStep * refined.gradient_steps;
-    session_.sink().OnEvent(ProgressEvent{
-        .position = session_.committed(), .gradient_steps = refined.gradient_steps, .model_calls = usage.model_calls});
+    CountGradientSteps(refined.gradient_steps);
     return session_.Sample(refined.logits, options_.resample);
+  }
+
+  void CountGradientSteps(int steps) {
+    Usage& usage = session_.usage();
+    usage.gradient_steps += steps;
+    usage.model_calls += kCallsPerGradientStep * steps;
+    session_.sink().OnEvent(
+        ProgressEvent{.position = session_.committed(), .gradient_steps = steps, .model_calls = usage.model_calls});
+  }
+
+  // The current token, or one that raises the reward in its place, the tail behind it left as it is.
+  absl::StatusOr<int32_t> BestCandidate() {
+    const int position = session_.committed();
+    std::vector<int32_t> response(session_.response().begin(), session_.response().end());
+    int32_t best = response[position];
+    NABLA_ASSIGN_OR_RETURN(double best_reward, Score(response));
+    Refiner::Screened screened;
+    {
+      const ScopedTimer timer(session_.usage().refine_time);
+      NABLA_ASSIGN_OR_RETURN(screened, refiner_.Screen(options_.screening_candidates));
+    }
+    CountGradientSteps(screened.gradient_steps);
+    for (const int32_t candidate : screened.candidates) {
+      response[position] = candidate;
+      NABLA_ASSIGN_OR_RETURN(const double reward, Score(response));
+      session_.usage().model_calls += kCallsPerScore;
+      if (reward > best_reward) best = candidate, best_reward = reward;
+    }
+    return best;
   }
 
   // Rolls out behind another token at the first ahead position and keeps the better of the two responses.

@@ -116,6 +116,7 @@ TEST_F(CommandTest, ReasonSendsEveryFlag) {
                  "--max_confidence=0.8",
                  "--min_entropy=0.1",
                  "--min_gradient_norm=0.2",
+                 "--screening_candidates=5",
                  "--norejection_sampling",
                  "--continue_without_reward",
                  "--priority=high"}),
@@ -142,6 +143,7 @@ TEST_F(CommandTest, ReasonSendsEveryFlag) {
   EXPECT_EQ(options.selectors.max_confidence, 0.8);
   EXPECT_EQ(options.selectors.min_entropy, 0.1);
   EXPECT_EQ(options.selectors.min_gradient_norm, 0.2);
+  EXPECT_EQ(options.screening_candidates, 5);
   EXPECT_FALSE(options.rejection_sampling);
   EXPECT_TRUE(options.continue_without_reward);
   EXPECT_EQ(request.priority, Priority::kHigh);

@@ -99,6 +99,7 @@ TEST(ConversionTest, EveryFieldArrives) {
                                                               }
                                                               rejection_sampling: false
                                                               max_rollouts: 100
+                                                              screening_candidates: 6
                                                             }
                                                             max_new_tokens: 1000
                                                             stop: "a"
@@ -129,6 +130,7 @@ TEST(ConversionTest, EveryFieldArrives) {
   EXPECT_TRUE(options.refinement.update_postfix);
   EXPECT_FALSE(options.rejection_sampling);
   EXPECT_EQ(options.max_rollouts, 100);
+  EXPECT_EQ(options.screening_candidates, 6);
 }
 
 TEST(ConversionTest, SampleAndGreedyAreRead) {
@@ -195,6 +197,7 @@ TEST(ConversionTest, EveryFieldIsValidated) {
        "nabla.refinement.likelihood_weight: must be 0 or more, got -1"},
       {"nabla { refinement { reward_weight: inf } }", "nabla.refinement.reward_weight: must be 0 or more, got inf"},
       {"nabla { max_rollouts: 0 }", "nabla.max_rollouts: must be 1 or more, got 0"},
+      {"nabla { screening_candidates: 1001 }", "nabla.screening_candidates: must be 0 to 1000, got 1001"},
   };
   for (const auto& [field, error] : cases) EXPECT_EQ(Error(field), error);
   v1::ReasonRequest empty;

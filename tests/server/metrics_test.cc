@@ -60,6 +60,7 @@ TEST(MetricsTest, AResultFeedsCountersAndHistograms) {
                   .draft_tokens_rejected = 8};
   result.usage.language_model = {.forward_passes = 11, .backward_passes = 12};
   result.usage.reward_model = {.forward_passes = 13, .backward_passes = 14};
+  result.usage.draft_model = {.forward_passes = 15};
   result.usage.queue_time = absl::Seconds(1);
   record.result = result;
   metrics.CountEnded(record);
@@ -72,6 +73,7 @@ TEST(MetricsTest, AResultFeedsCountersAndHistograms) {
         "nabla_model_calls_total{kind=\"forward\",model=\"language\"} 11",
         "nabla_model_calls_total{kind=\"backward\",model=\"language\"} 12",
         "nabla_model_calls_total{kind=\"forward\",model=\"reward\"} 13",
+        "nabla_model_calls_total{kind=\"forward\",model=\"draft\"} 15",
         "nabla_model_calls_total{kind=\"backward\",model=\"reward\"} 14",
         "nabla_e2e_request_latency_seconds_sum{strategy=\"nabla\"} 3",
         "nabla_request_queue_time_seconds_sum{strategy=\"nabla\"} 1",

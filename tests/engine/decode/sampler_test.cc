@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
+#include <set>
 
 namespace nabla {
 namespace {
@@ -49,6 +52,27 @@ TEST(SamplerTest, TopPKeepsTheSmallestSetThatReachesIt) {
   EXPECT_EQ(Frequencies(logits, {.temperature = 1, .top_p = 0.75}, 2000).size(), 2u);
   EXPECT_EQ(Frequencies(logits, {.temperature = 1, .top_p = 0.9}, 2000).size(), 3u);
   EXPECT_EQ(Frequencies(logits, {.temperature = 1, .top_p = 1.0}, 2000).size(), 4u);
+}
+
+// Many tokens, for which the sampler sorts piece by piece: the set is that of a full sort.
+TEST(SamplerTest, TopPOfManyTokensIsThatOfAFullSort) {
+  std::vector<float> logits;
+  for (int i = 0; i < 5000; ++i) logits.push_back(static_cast<float>((i * 7919) % 1000) / 200.0f);  // with equals
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  double total = 0;
+  for (const float logit : logits) total += std::exp(logit);
+  for (const double top_p : {0.001, 0.05, 0.3, 0.9}) {
+    std::set<int32_t> wanted;
+    double sum = 0;
+    for (size_t i = 0; sum < top_p * total; ++i) sum += std::exp(logits[order[i]]), wanted.insert(order[i]);
+    std::set<int32_t> drawn;
+    RandomSource random(3);
+    for (int i = 0; i < 3000; ++i) drawn.insert(SampleToken(logits, {.temperature = 1, .top_p = top_p}, random));
+    EXPECT_TRUE(std::includes(wanted.begin(), wanted.end(), drawn.begin(), drawn.end())) << top_p;
+    EXPECT_GT(drawn.size(), std::min<size_t>(wanted.size() * 9 / 10, 500)) << top_p;
+  }
 }
 
 TEST(SamplerTest, TheSameSeedDrawsTheSameTokens) {

@@ -84,6 +84,24 @@ TEST_F(NablaTest, ModelCallsAddUp) {
   EXPECT_EQ(usage_.reward_model.backward_passes, usage_.gradient_steps_computed);
 }
 
+TEST_F(NablaTest, ScreeningRollsOutOnlyWhatRaisesTheRewardInPlace) {
+  NablaOptions options;
+  options.selectors = {};
+  options.screening_candidates = 4;
+  const auto result = Run(options);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_FALSE(sink_.revisions.empty());
+  EXPECT_GE(*result->reward, *result->initial_reward - 1e-4);
+  EXPECT_EQ(result->token_ids, sink_.ids);
+  const int accepted = usage_.revisions_accepted;
+  EXPECT_LE(usage_.gradient_steps_computed, 1 + accepted) << "one gradient serves all positions of a rollout";
+  EXPECT_EQ(usage_.gradient_steps, usage_.gradient_steps_computed);
+  const int64_t scores = usage_.model_calls - usage_.decoded_tokens - 4 * usage_.gradient_steps -
+                         2 * static_cast<int64_t>(sink_.revisions.size());
+  EXPECT_GT(scores, 0);
+  EXPECT_LE(scores, 4 * sink_.refinements);
+}
+
 TEST_F(NablaTest, WithoutRejectionEveryRevisionIsAccepted) {
   NablaOptions options = Bold();
   options.rejection_sampling = false;
