@@ -42,8 +42,8 @@ void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add("min_entropy", &min_entropy_, "nabla: refine where the entropy is at least this, in nats.");
   flags->Add("min_gradient_norm", &min_gradient_norm_, "nabla: refine where the gradient's norm is at least this.");
   flags->Add("screening_candidates", &screening_candidates_,
-             "nabla: score so many tokens, the best by the gradient, in place, and roll out the best of those if it "
-             "raises the reward; 0 draws one from refined logits (default 0).");
+             "nabla: score so many tokens, the best by the gradient, and roll out the best of them; 0 draws one from "
+             "refined logits (default 0).");
   flags->Add("rejection_sampling", &rejection_sampling_,
              "nabla: keep only revisions that raise the reward (default true).");
   flags->Add("continue_without_reward", &continue_without_reward_,

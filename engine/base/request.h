@@ -57,8 +57,8 @@ struct NablaOptions {
   SamplingOptions resample = {.temperature = 0.0};  // draws the token at a refined position
   SelectorOptions selectors;
   RefinementOptions refinement;
-  // 0: the paper's way, a token drawn from refined logits. Else so many tokens, the best by the gradient, are scored in
-  // the place of the current one, and only the best of those is rolled out, if it raises the reward there.
+  // 0: the paper's way, a token drawn from refined logits. Else so many tokens, the best by the gradient, are scored as
+  // the last of the text so far, and only the best of them is rolled out, if its score is above the current token's.
   int screening_candidates = 0;
   bool rejection_sampling = true;  // off: every revision is accepted
   int max_rollouts = 8;            // ≥ 1, the first one included

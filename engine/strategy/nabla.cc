@@ -103,10 +103,11 @@ class NablaLoop {
         ProgressEvent{.position = session_.committed(), .gradient_steps = steps, .model_calls = usage.model_calls});
   }
 
-  // The current token, or one that raises the reward in its place, the tail behind it left as it is.
+  // The current token, or one behind which the reward model thinks better of the text so far. What the tail has made of
+  // the old token says nothing about the new one: with it, hardly any candidate looked good.
   absl::StatusOr<int32_t> BestCandidate() {
     const int position = session_.committed();
-    std::vector<int32_t> response(session_.response().begin(), session_.response().end());
+    std::vector<int32_t> response(session_.response().begin(), session_.response().begin() + position + 1);
     int32_t best = response[position];
     NABLA_ASSIGN_OR_RETURN(double best_reward, Score(response));
     Refiner::Screened screened;
