@@ -133,7 +133,11 @@ class Session::RolloutJob : public SequenceJob {
     SessionState& s = *session_.state_;
     if (rows_ > 1) {
       const int64_t drafted = rows_ - 1, accepted = verified_ - 1;
-      if (by_model_) draft_length_ = accepted == drafted ? 2 * draft_length_ : std::max<size_t>(1, draft_length_ / 2);
+      if (by_model_) {
+        const auto most = static_cast<size_t>(s.options.max_draft_tokens);
+        draft_length_ =
+            accepted == drafted ? std::min(2 * draft_length_, most) : std::max<size_t>(1, draft_length_ / 2);
+      }
       s.usage->draft_tokens_accepted += accepted;
       s.usage->draft_tokens_rejected += drafted - accepted;
       s.cache.Truncate(s.prompt_tokens() + static_cast<int64_t>(s.response.size()) - 1);
