@@ -4,7 +4,8 @@ Both run on all cores, one after the other, in float32 and in bfloat16; figures 
 the models (smollm2_to_hf.py): the language model, and a reward model of the same body with a random head.
 
 `./dev bench --check` looks for regressions: it fails where a ratio is less than 0.8 of what ratios.json holds for this
-kind of CPU (`./dev bench baseline --record` puts this run's there). Ratios, not seconds: machines differ, and so does one from hour to hour.
+kind of CPU (`./dev bench baseline --record` puts this run's there). Ratios, not seconds: machines differ, and so does
+one from hour to hour.
 """
 
 import argparse
