@@ -186,11 +186,17 @@ float QuantizeRow(const float* row, int64_t count, int8_t* out) {
   return scale;
 }
 
+bool MultipliesByTiles(NumberType weights, int64_t inputs) {
+  return weights == NumberType::kBfloat16 && TilesFit(inputs);
+}
+
 LinearInput LinearInput::InPieces(const float* x, int64_t rows, int64_t inputs, NumberType weights) {
   LinearInput input;
   input.x_ = x, input.rows_ = rows, input.inputs_ = inputs;
-  if (weights == NumberType::kBfloat16) {
-    TilesFit(inputs) ? input.pairs_.resize(rows * inputs / 2) : input.rounded_.resize(rows * inputs);
+  if (MultipliesByTiles(weights, inputs)) {
+    input.pairs_.resize(rows * inputs / 2);
+  } else if (weights == NumberType::kBfloat16) {
+    input.rounded_.resize(rows * inputs);
   }
   return input;
 }

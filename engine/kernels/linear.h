@@ -54,6 +54,9 @@ class LinearInput {
   std::vector<uint32_t> pairs_;
 };
 
+// Whether rows of `inputs` numbers meet weights of a type in the CPU's tile units, which no library beats.
+bool MultipliesByTiles(NumberType weights, int64_t inputs);
+
 // out[i·out_stride + o] = Σ_k x[i, k] · weight[o, k] + bias[o] for all rows i and o in [begin, end). `bias` may be
 // null. `x` was made for the weight's type and inputs.
 void Linear(const WeightMatrix& weight, const LinearInput& x, const float* bias, float* out, int64_t out_stride,

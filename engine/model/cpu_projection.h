@@ -24,7 +24,7 @@
 
 namespace nabla {
 
-// Rows as the products with weights of a type want them; made once for all products of these rows. Refers to `x`.
+// Rows as the products with weights of a type want them; made once for all products of these rows. May refer to `x`.
 class ProjectionInput {
  public:
   ProjectionInput(const torch::Tensor& x, torch::ScalarType weights);
@@ -32,8 +32,8 @@ class ProjectionInput {
  private:
   friend class CpuProjection;
 
-  const torch::Tensor x_;
-  const kernels::LinearInput input_;
+  torch::Tensor x_;                            // in the weights' type, for libtorch, or
+  std::optional<kernels::LinearInput> tiles_;  // for the kernels
 };
 
 class CpuProjection {
