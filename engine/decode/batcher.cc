@@ -147,15 +147,12 @@ void Batcher::RunStep(std::unique_lock<std::mutex>& lock) {
   lock.unlock();
   LetOthersPass(passes_since_idle_++);
   const absl::Time start = absl::Now();
-  absl::Status status = chosen.front()->model->RunPass(shares);
+  const absl::StatusOr<int64_t> rows = chosen.front()->model->RunPass(shares);
   last_step_ = absl::Now() - start;
   owed_to_steps_ -= last_step_;
-  if (options_.on_pass) {
-    int64_t rows = 0;
-    for (const BatchShare& share : shares) rows += share.rows;
-    options_.on_pass(rows);
-  }
+  if (options_.on_pass && rows.ok()) options_.on_pass(*rows);
   lock.lock();
+  absl::Status status = rows.status();
   if (!status.ok() && !absl::IsResourceExhausted(status)) {
     failure_ = absl::UnavailableError(absl::StrCat("the engine has failed: ", status.message()));
     status = failure_;

@@ -22,6 +22,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 
@@ -55,8 +56,9 @@ class BatchModel {
   virtual ~BatchModel() = default;
 
   // One forward pass over all shares; sets `done` of the jobs that it completes and `status` of those that it cannot go
-  // on with. An error ends all jobs of the pass; anything but RESOURCE_EXHAUSTED means that the device has failed.
-  virtual absl::Status RunPass(absl::Span<const BatchShare> shares) = 0;
+  // on with. Returns how many rows were run, guesses included. An error ends all jobs of the pass; anything but
+  // RESOURCE_EXHAUSTED means that the device has failed.
+  virtual absl::StatusOr<int64_t> RunPass(absl::Span<const BatchShare> shares) = 0;
 };
 
 class Batcher {

@@ -14,11 +14,11 @@ constexpr size_t kMostDrafting = 2;
 
 }  // namespace
 
-absl::Status ModelRunner::RunPass(absl::Span<const BatchShare> shares) {
+absl::StatusOr<int64_t> ModelRunner::RunPass(absl::Span<const BatchShare> shares) {
   return GuardTorch([&] { return RunSlices(shares); });
 }
 
-absl::Status ModelRunner::RunSlices(absl::Span<const BatchShare> shares) {
+absl::StatusOr<int64_t> ModelRunner::RunSlices(absl::Span<const BatchShare> shares) {
   const torch::InferenceMode inference;
   if (draft_ != nullptr && shares.size() <= kMostDrafting) Draft(shares);
   std::vector<SequenceJob*> jobs;
@@ -31,7 +31,7 @@ absl::Status ModelRunner::RunSlices(absl::Span<const BatchShare> shares) {
     jobs.push_back(job);
     slices.push_back({&job->cache(), job->pending().subspan(0, rows)});
   }
-  if (jobs.empty()) return absl::OkStatus();
+  if (jobs.empty()) return 0;
   const torch::Tensor hidden = model_->body().Extend(slices);
 
   std::vector<std::pair<SequenceJob*, int64_t>> decoding;  // with how many rows of logits
@@ -49,7 +49,7 @@ absl::Status ModelRunner::RunSlices(absl::Span<const BatchShare> shares) {
     decoding.emplace_back(jobs[i], wanted);
     for (int64_t row = begin - wanted; row < begin; ++row) wanted_rows.push_back(row);
   }
-  if (decoding.empty()) return absl::OkStatus();
+  if (decoding.empty()) return begin;
   const bool all = static_cast<int64_t>(wanted_rows.size()) == hidden.size(0);
   const torch::Tensor chosen = all ? hidden : hidden.index_select(0, torch::tensor(wanted_rows).to(hidden.device()));
   const torch::Tensor logits = model_->Head(chosen).to(torch::kCPU).contiguous();
@@ -60,7 +60,7 @@ absl::Status ModelRunner::RunSlices(absl::Span<const BatchShare> shares) {
     }
     next += wanted * vocabulary;
   }
-  return absl::OkStatus();
+  return begin;
 }
 
 // A token for each job at a time, behind the last one. Keys and values of the draft model do not stay.

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "engine/base/stop_token.h"
 #include "engine/decode/batcher.h"
@@ -64,7 +65,7 @@ class ModelRunner : public BatchModel {
       : model_(std::move(model)), kv_pool_(std::move(kv_pool)), batcher_(batcher), draft_(std::move(draft)) {}
 
   absl::Status Run(SequenceJob& job) { return batcher_->Run(*this, job); }
-  absl::Status RunPass(absl::Span<const BatchShare> shares) override;
+  absl::StatusOr<int64_t> RunPass(absl::Span<const BatchShare> shares) override;
 
   const std::shared_ptr<const Model>& model() const { return model_; }
   const std::shared_ptr<KvPool>& kv_pool() const { return kv_pool_; }
@@ -72,7 +73,7 @@ class ModelRunner : public BatchModel {
   bool drafts() const { return draft_ != nullptr; }
 
  private:
-  absl::Status RunSlices(absl::Span<const BatchShare> shares);
+  absl::StatusOr<int64_t> RunSlices(absl::Span<const BatchShare> shares);
   void Draft(absl::Span<const BatchShare> shares) const;
 
   const std::shared_ptr<const Model> model_;

@@ -71,8 +71,9 @@ absl::StatusOr<Refiner::Refined> Refiner::Refine() {
 }
 
 absl::StatusOr<Refiner::Screened> Refiner::Screen(int count) {
-  Screened screened{.gradient_steps = KnownField() == nullptr ? 1 : 0};
+  const std::shared_ptr<const GradientField> before = field_;
   NABLA_RETURN_IF_ERROR(FindField());
+  Screened screened{.gradient_steps = field_ == before ? 0 : 1};
   const SessionState& state = session_->state();
   const int64_t row = state.committed - field_->first();
   NABLA_ASSIGN_OR_RETURN(const torch::Tensor field_row, field_->Rows(row, row + 1));

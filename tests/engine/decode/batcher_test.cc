@@ -34,9 +34,13 @@ class FakeJob : public BatchJob {
 // Records what it is given; a test can look in on every pass, on the execution thread.
 class FakeModel : public BatchModel {
  public:
-  absl::Status RunPass(absl::Span<const BatchShare> shares) override {
+  absl::StatusOr<int64_t> RunPass(absl::Span<const BatchShare> shares) override {
     std::vector<int64_t> rows;
-    for (const BatchShare& share : shares) rows.push_back(share.rows);
+    int64_t sum = 0;
+    for (const BatchShare& share : shares) {
+      rows.push_back(share.rows);
+      sum += share.rows;
+    }
     passes.push_back(rows);
     const absl::Status status = on_pass ? on_pass() : absl::OkStatus();
     if (!status.ok()) return status;
@@ -50,7 +54,7 @@ class FakeModel : public BatchModel {
       }
       job->done = job->prompt == 0 && job->tokens == 0;
     }
-    return absl::OkStatus();
+    return sum;
   }
 
   std::function<absl::Status()> on_pass;
