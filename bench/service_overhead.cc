@@ -228,7 +228,7 @@ int Main(const std::vector<std::string>& arguments) {
   FlagSet flags("nabla-service-overhead", "times requests on the engine and through a server.", "");
   flags.Add("model", &options.model, "Folder of the language model. Required.");
   flags.Add("reward_model", &options.reward_model, "Folder of the reward model.");
-  flags.Add("strategy", &options.strategy, "greedy, sample or nabla (default greedy).");
+  flags.Add("strategy", &options.strategy, "greedy, sample, nabla, … (default greedy).");
   flags.Add("repetitions", &options.repetitions, "Requests each way (default 200).");
   flags.Add("warmup", &options.warmup, "Requests each way ahead of those (default 10).");
   flags.Add("threads", &options.threads, "Of the engine's products; 0: all cores (default).");

@@ -88,6 +88,17 @@ absl::StatusOr<NablaOptions> ReadNabla(const v1::NablaOptions& message, const Co
   return options;
 }
 
+// `name`: of the strategy that takes candidates.
+template <typename Message>
+absl::Status ReadCandidates(const std::string& name, const Message& message, const ConversionOptions& limits,
+                            int* candidates, SamplingOptions* sampling) {
+  NABLA_RETURN_IF_ERROR(ReadSampling(name + ".sampling", message.sampling(), sampling));
+  *candidates = std::min(*candidates, limits.max_rollouts_limit);
+  if (!message.has_candidates()) return absl::OkStatus();
+  return ReadCount(name + ".candidates", message.candidates(), limits.max_rollouts_limit, ", this server's limit",
+                   candidates);
+}
+
 absl::StatusOr<Priority> ReadPriority(v1::Priority priority) {
   switch (priority) {
     case v1::PRIORITY_UNSPECIFIED:
@@ -114,6 +125,18 @@ absl::StatusOr<StrategyOptions> ReadStrategy(const v1::ReasonRequest& message, c
     }
     case v1::ReasonRequest::kNabla:
       return ReadNabla(message.nabla(), limits);
+    case v1::ReasonRequest::kBestOfN: {
+      BestOfNOptions options{.weighted = message.best_of_n().weighted()};
+      NABLA_RETURN_IF_ERROR(
+          ReadCandidates("best_of_n", message.best_of_n(), limits, &options.candidates, &options.sampling));
+      return options;
+    }
+    case v1::ReasonRequest::kSelfConsistency: {
+      SelfConsistencyOptions options;
+      NABLA_RETURN_IF_ERROR(ReadCandidates("self_consistency", message.self_consistency(), limits, &options.candidates,
+                                           &options.sampling));
+      return options;
+    }
     case v1::ReasonRequest::STRATEGY_NOT_SET:
       break;
   }
@@ -248,8 +271,10 @@ v1::GetInfoResponse DescribePool(const EnginePool& pool) {
   *response.mutable_model() = ToProto(pool.model_info());
   response.add_strategies(StrategyName(GreedyOptions{}));
   response.add_strategies(StrategyName(SampleOptions{}));
+  response.add_strategies(StrategyName(SelfConsistencyOptions{}));
   if (pool.reward_model_info().has_value()) {
     *response.mutable_reward_model() = ToProto(*pool.reward_model_info());
+    response.add_strategies(StrategyName(BestOfNOptions{}));
     response.add_strategies(StrategyName(NablaOptions{}));
   }
   const PoolLoad load = pool.load();

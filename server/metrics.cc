@@ -22,7 +22,7 @@ const Buckets kBatchRows = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
 const Buckets kRewardGain = {-10, -1, -0.1, 0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100};
 
 // Strategies as StrategyName() gives them.
-const char* const kStrategies[] = {"greedy", "sample", "nabla"};
+const char* const kStrategies[] = {"greedy", "sample", "nabla", "best_of_n", "self_consistency"};
 
 prometheus::Family<prometheus::Counter>* CounterFamily(prometheus::Registry* registry, const char* name,
                                                        const char* help) {

@@ -6,23 +6,28 @@
 #include <optional>
 #include <thread>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
-#include "client/cli/answer.h"
+#include "client/cli/bootstrap.h"
 
 namespace nabla {
 namespace {
 
+// Sums over the answered questions.
 struct Totals {
   size_t answered = 0;
   size_t correct = 0;
-  double model_calls = 0;
-  double rollouts = 0;
-  double completion_tokens = 0;
+  double model_calls = 0, rollouts = 0, completion_tokens = 0, seconds = 0;
+  double language_forward = 0, language_backward = 0, reward_forward = 0, reward_backward = 0;  // tokens
   double reward_gain = 0;
   size_t rewarded = 0;
 };
+
+double Seconds(const google::protobuf::Duration& duration) {
+  return static_cast<double>(duration.seconds()) + duration.nanos() * 1e-9;
+}
 
 Totals Add(const StrategyScore& score) {
   Totals totals;
@@ -34,6 +39,12 @@ Totals Add(const StrategyScore& score) {
     totals.model_calls += static_cast<double>(usage.model_calls());
     totals.rollouts += usage.rollouts();
     totals.completion_tokens += usage.completion_tokens();
+    totals.seconds += Seconds(usage.total_time());
+    totals.language_forward +=
+        static_cast<double>(usage.language_model().forward_tokens() + usage.draft_model().forward_tokens());
+    totals.language_backward += static_cast<double>(usage.language_model().backward_tokens());
+    totals.reward_forward += static_cast<double>(usage.reward_model().forward_tokens());
+    totals.reward_backward += static_cast<double>(usage.reward_model().backward_tokens());
     if (outcome.finished.has_reward() && outcome.finished.has_initial_reward()) {
       totals.reward_gain += outcome.finished.reward() - outcome.finished.initial_reward();
       ++totals.rewarded;
@@ -42,8 +53,42 @@ Totals Add(const StrategyScore& score) {
   return totals;
 }
 
+Estimate Accuracy(const StrategyScore& score) {
+  std::vector<double> correct;
+  for (const ProblemOutcome& outcome : score.outcomes) correct.push_back(outcome.correct ? 1 : 0);
+  return EstimateMean(correct);
+}
+
+// Of the same problems; strategies that were cut short have fewer.
+Estimate Difference(const StrategyScore& score, const StrategyScore& baseline) {
+  std::vector<double> differences;
+  for (size_t i = 0; i < std::min(score.outcomes.size(), baseline.outcomes.size()); ++i) {
+    differences.push_back((score.outcomes[i].correct ? 1.0 : 0.0) - (baseline.outcomes[i].correct ? 1.0 : 0.0));
+  }
+  return EstimateMean(differences);
+}
+
+nlohmann::ordered_json ToJson(const Estimate& estimate) {
+  return {{"mean", estimate.mean}, {"low", estimate.low}, {"high", estimate.high}};
+}
+
 std::string Mean(double sum, size_t count, const char* none) {
   return count == 0 ? none : absl::StrFormat("%.4g", sum / static_cast<double>(count));
+}
+
+// A solution in which the answer is marked.
+bool MarksAnswer(const std::string& text) {
+  return absl::StrContains(text, "####") || absl::StrContains(text, "\\boxed{") ||
+         absl::StrContains(absl::AsciiStrToLower(text), "the answer is");
+}
+
+// The first of the names that the object has as a text; null if none.
+const std::string* TextOf(const nlohmann::json& object, std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    const auto found = object.find(name);
+    if (found != object.end() && found->is_string()) return &found->get_ref<const std::string&>();
+  }
+  return nullptr;
 }
 
 absl::StatusOr<Problem> ReadProblem(const std::string& line, size_t number) {
@@ -52,16 +97,23 @@ absl::StatusOr<Problem> ReadProblem(const std::string& line, size_t number) {
   };
   const nlohmann::json json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return wrong("not a JSON object");
-  const auto question = json.find("question");
+  const std::string* question = TextOf(json, {"question", "problem"});
+  if (question == nullptr || question->empty()) return wrong("\"question\" (or \"problem\") must be a text");
   const auto answer = json.find("answer");
-  if (question == json.end() || !question->is_string()) return wrong("\"question\" must be a string");
-  if (answer == json.end() || !(answer->is_string() || answer->is_number())) {
-    return wrong("\"answer\" must be a number or a string");
+  if (answer != json.end() && answer->is_number()) {
+    return Problem{*question, ParseAnswer(absl::StrCat(answer->get<double>()))};
   }
-  if (answer->is_number()) return Problem{question->get<std::string>(), answer->get<double>()};
-  const std::optional<double> value = ExtractNumber(answer->get<std::string>());
-  if (!value.has_value()) return wrong("\"answer\" holds no number");
-  return Problem{question->get<std::string>(), *value};
+  const std::string* text = TextOf(json, {"answer", "solution"});
+  if (text == nullptr) return wrong("\"answer\" must be a number or a text");
+  if (MarksAnswer(*text)) {
+    const std::optional<FinalAnswer> marked = ExtractFinalAnswer(*text);
+    if (marked.has_value()) return Problem{*question, *marked};
+  } else if (answer == json.end()) {
+    return wrong("there is no \"answer\", and \"solution\" marks none by \\boxed{…} or ####");
+  }
+  Problem problem{*question, ParseAnswer(*text)};
+  if (problem.answer.text.empty()) return wrong("\"answer\" is empty");
+  return problem;
 }
 
 }  // namespace
@@ -82,7 +134,6 @@ absl::StatusOr<std::vector<Problem>> ReadProblems(std::istream* lines) {
 StrategyScore Evaluate(const std::string& strategy, const std::vector<Problem>& problems, size_t concurrency,
                        const AskFunction& ask, const std::function<void(size_t done)>& on_progress) {
   StrategyScore score{.strategy = strategy, .outcomes = std::vector<ProblemOutcome>(problems.size())};
-  const absl::Time start = absl::Now();
   std::mutex mu;
   size_t next = 0;
   size_t done = 0;
@@ -94,12 +145,12 @@ StrategyScore Evaluate(const std::string& strategy, const std::vector<Problem>& 
         if (next == problems.size()) return;
         mine = next++;
       }
-      absl::StatusOr<v1::Finished> finished = ask(problems[mine].question);
+      absl::StatusOr<v1::Finished> finished = ask(mine);
       ProblemOutcome& outcome = score.outcomes[mine];
       outcome.status = finished.status();
       if (finished.ok()) {
-        const std::optional<double> number = ExtractNumber(finished->text());
-        outcome.correct = number.has_value() && SameNumber(*number, problems[mine].answer);
+        const std::optional<FinalAnswer> answer = ExtractFinalAnswer(finished->text());
+        outcome.correct = answer.has_value() && SameAnswer(*answer, problems[mine].answer);
         outcome.finished = *std::move(finished);
       }
       const std::lock_guard<std::mutex> lock(mu);
@@ -109,24 +160,29 @@ StrategyScore Evaluate(const std::string& strategy, const std::vector<Problem>& 
   std::vector<std::thread> threads;
   for (size_t i = 0; i < std::min(concurrency, problems.size()); ++i) threads.emplace_back(work);
   for (std::thread& thread : threads) thread.join();
-  score.seconds = absl::ToDoubleSeconds(absl::Now() - start);
   return score;
 }
 
 std::string FormatTable(const std::vector<StrategyScore>& scores) {
-  std::string table =
-      "| strategy | accuracy | correct/total | failed | model calls | rollouts | completion tokens | reward gain | "
-      "seconds |\n"
-      "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+  if (scores.empty()) return "";
+  std::string table = absl::StrCat("| strategy | accuracy, % | over ", scores[0].strategy,
+                                   ", points | failed | model calls | language model tokens | reward model tokens | "
+                                   "reward gain | seconds |\n"
+                                   "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
   for (const StrategyScore& score : scores) {
     const Totals totals = Add(score);
-    const size_t total = score.outcomes.size();
-    const double accuracy = total == 0 ? 0 : 100.0 * static_cast<double>(totals.correct) / static_cast<double>(total);
-    absl::StrAppendFormat(&table, "| %s | %.1f%% | %u/%u | %u | %s | %s | %s | %s | %.1f |\n", score.strategy, accuracy,
-                          totals.correct, total, total - totals.answered,
-                          Mean(totals.model_calls, totals.answered, "–"), Mean(totals.rollouts, totals.answered, "–"),
-                          Mean(totals.completion_tokens, totals.answered, "–"),
-                          Mean(totals.reward_gain, totals.rewarded, "–"), score.seconds);
+    const auto mean = [&totals](double sum) { return Mean(sum, totals.answered, "–"); };
+    const Estimate accuracy = Accuracy(score), difference = Difference(score, scores[0]);
+    absl::StrAppendFormat(&table, "| %s | %.1f (%.1f … %.1f) | ", score.strategy, 100 * accuracy.mean,
+                          100 * accuracy.low, 100 * accuracy.high);
+    absl::StrAppend(&table, &score == &scores[0] ? "–"
+                                                 : absl::StrFormat("%+.1f (%+.1f … %+.1f)", 100 * difference.mean,
+                                                                   100 * difference.low, 100 * difference.high));
+    absl::StrAppendFormat(&table, " | %u | %s | %s / %s | %s / %s | %s | %s |\n",
+                          score.outcomes.size() - totals.answered, mean(totals.model_calls),
+                          mean(totals.language_forward), mean(totals.language_backward), mean(totals.reward_forward),
+                          mean(totals.reward_backward), Mean(totals.reward_gain, totals.rewarded, "–"),
+                          mean(totals.seconds));
   }
   return table;
 }
@@ -139,7 +195,7 @@ std::string FormatJson(const std::vector<Problem>& problems, const std::vector<S
     for (size_t i = 0; i < score.outcomes.size(); ++i) {
       const ProblemOutcome& outcome = score.outcomes[i];
       nlohmann::ordered_json json = {
-          {"question", problems[i].question}, {"expected", problems[i].answer}, {"correct", outcome.correct}};
+          {"question", problems[i].question}, {"expected", problems[i].answer.text}, {"correct", outcome.correct}};
       if (outcome.status.ok()) {
         json["text"] = outcome.finished.text();
         json["model_calls"] = outcome.finished.usage().model_calls();
@@ -152,12 +208,25 @@ std::string FormatJson(const std::vector<Problem>& problems, const std::vector<S
       }
       outcomes.push_back(std::move(json));
     }
-    strategies.push_back({{"strategy", score.strategy},
-                          {"correct", totals.correct},
-                          {"total", score.outcomes.size()},
-                          {"failed", score.outcomes.size() - totals.answered},
-                          {"seconds", score.seconds},
-                          {"outcomes", std::move(outcomes)}});
+    const auto mean = [&totals](double sum) { return sum / static_cast<double>(std::max<size_t>(totals.answered, 1)); };
+    nlohmann::ordered_json entry = {
+        {"strategy", score.strategy},          {"correct", totals.correct},
+        {"total", score.outcomes.size()},      {"failed", score.outcomes.size() - totals.answered},
+        {"accuracy", ToJson(Accuracy(score))}, {"over_first", ToJson(Difference(score, scores[0]))}};
+    if (totals.answered > 0) {
+      entry["means"] = {{"model_calls", mean(totals.model_calls)},
+                        {"rollouts", mean(totals.rollouts)},
+                        {"completion_tokens", mean(totals.completion_tokens)},
+                        {"language_forward_tokens", mean(totals.language_forward)},
+                        {"language_backward_tokens", mean(totals.language_backward)},
+                        {"reward_forward_tokens", mean(totals.reward_forward)},
+                        {"reward_backward_tokens", mean(totals.reward_backward)},
+                        {"seconds", mean(totals.seconds)}};
+      if (totals.rewarded > 0)
+        entry["means"]["reward_gain"] = totals.reward_gain / static_cast<double>(totals.rewarded);
+    }
+    entry["outcomes"] = std::move(outcomes);
+    strategies.push_back(std::move(entry));
   }
   return nlohmann::ordered_json{{"strategies", std::move(strategies)}}.dump(2, ' ', false,
                                                                             nlohmann::json::error_handler_t::replace) +

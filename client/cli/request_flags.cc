@@ -10,25 +10,58 @@
 namespace nabla {
 namespace {
 
-const char* const kSamplingFlags[] = {"temperature", "top_k", "top_p"};
+// Flags that only some strategies look at.
+struct FlagUse {
+  const char* flag;
+  std::vector<std::string> strategies;
+};
+
 const char* const kNablaFlags[] = {
     "max_rollouts",         "iterations",         "learning_rate",          "parameter",   "update_postfix",
     "likelihood_weight",    "reward_weight",      "max_confidence",         "min_entropy", "min_gradient_norm",
     "screening_candidates", "rejection_sampling", "continue_without_reward"};
 
+const std::vector<FlagUse>& FlagUses() {
+  static const auto* const uses = [] {
+    auto* all = new std::vector<FlagUse>();
+    for (const char* flag : kNablaFlags) all->push_back({flag, {"nabla"}});
+    all->push_back({"candidates", {"best_of_n", "self_consistency"}});
+    all->push_back({"weighted", {"best_of_n"}});
+    for (const char* flag : {"temperature", "top_k", "top_p"}) {
+      all->push_back({flag, {"sample", "nabla", "best_of_n", "self_consistency"}});
+    }
+    return all;
+  }();
+  return *uses;
+}
+
+// "a, b or c".
+std::string AnyOf(const std::vector<std::string>& names) {
+  std::string text = names[0];
+  for (size_t i = 1; i < names.size(); ++i) absl::StrAppend(&text, i + 1 < names.size() ? ", " : " or ", names[i]);
+  return text;
+}
+
 }  // namespace
+
+std::string RequestFlags::StrategyNames() {
+  return AnyOf({"greedy", "sample", "nabla", "best_of_n", "self_consistency"});
+}
 
 void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add("system", &system_, "System message ahead of the question.");
   flags->Add("max_new_tokens", &max_new_tokens_, "Longest answer, in tokens (default 256).");
   flags->Add("stop", &stop_, "End the answer behind this text; may be given up to 16 times.");
-  flags->Add("seed", &seed_, "Seed; the server draws one if left out.");
+  flags->Add("seed", &seed_,
+             "Seed; the server draws one if left out (nabla eval: the number of the question, from 1).");
   flags->Add("max_model_calls", &max_model_calls_,
              "Budget in model calls: 1 a token, 4 a gradient step, 2 an acceptance test.");
   flags->Add("priority", &priority_, "Place in the queue: low, normal or high (default normal).");
   flags->Add("temperature", &temperature_, "0 takes the most likely token (default: sample 0.7, nabla's rollouts 0).");
   flags->Add("top_k", &top_k_, "Draw from the k most likely tokens; 0 keeps all (default 0).");
   flags->Add("top_p", &top_p_, "Draw from the fewest tokens that hold this probability (default 1).");
+  flags->Add("candidates", &candidates_, "best_of_n, self_consistency: samples (default 8).");
+  flags->Add("weighted", &weighted_, "best_of_n: add up the rewards of candidates with the same final answer.");
   flags->Add("max_rollouts", &max_rollouts_, "nabla: rollouts, the first one included (default 8).");
   flags->Add("iterations", &iterations_, "nabla: gradient steps a refinement (default 20).");
   flags->Add("learning_rate", &learning_rate_, "nabla: step of the optimiser (default 0.01).");
@@ -74,9 +107,14 @@ absl::StatusOr<v1::ReasonRequest> RequestFlags::Request(const std::string& strat
     if (HasSampling()) FillSampling(sample->mutable_sampling());
   } else if (strategy == "nabla") {
     NABLA_RETURN_IF_ERROR(FillNabla(request.mutable_nabla()));
+  } else if (strategy == "best_of_n") {
+    FillCandidates(request.mutable_best_of_n());
+    if (weighted_.has_value()) request.mutable_best_of_n()->set_weighted(*weighted_);
+  } else if (strategy == "self_consistency") {
+    FillCandidates(request.mutable_self_consistency());
   } else if (!strategy.empty()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--strategy: must be greedy, sample or nabla, got \"", strategy, "\""));
+        absl::StrCat("--strategy: must be ", StrategyNames(), ", got \"", strategy, "\""));
   }
   if (max_new_tokens_.has_value()) request.set_max_new_tokens(*max_new_tokens_);
   if (seed_.has_value()) request.set_seed(*seed_);
@@ -106,18 +144,13 @@ absl::StatusOr<std::string> RequestFlags::Strategy(const FlagSet& flags, const s
 }
 
 absl::Status RequestFlags::CheckUsed(const FlagSet& flags, const std::vector<std::string>& strategies) {
-  const auto chosen = [&](const char* strategy) {
-    return std::find(strategies.begin(), strategies.end(), strategy) != strategies.end();
-  };
-  for (const char* flag : kNablaFlags) {
-    if (flags.WasGiven(flag) && !chosen("nabla")) {
-      return absl::InvalidArgumentError(absl::StrCat("--", flag, ": has no effect without the strategy nabla"));
-    }
-  }
-  for (const char* flag : kSamplingFlags) {
-    if (flags.WasGiven(flag) && !chosen("nabla") && !chosen("sample")) {
+  for (const auto& [flag, users] : FlagUses()) {
+    const bool used = std::any_of(strategies.begin(), strategies.end(), [&users = users](const std::string& strategy) {
+      return std::find(users.begin(), users.end(), strategy) != users.end();
+    });
+    if (flags.WasGiven(flag) && !used) {
       return absl::InvalidArgumentError(
-          absl::StrCat("--", flag, ": has no effect without the strategy sample or nabla"));
+          absl::StrCat("--", flag, ": has no effect without the strategy ", AnyOf(users)));
     }
   }
   return absl::OkStatus();
@@ -127,6 +160,12 @@ void RequestFlags::FillSampling(v1::Sampling* sampling) const {
   if (temperature_.has_value()) sampling->set_temperature(*temperature_);
   if (top_k_.has_value()) sampling->set_top_k(*top_k_);
   if (top_p_.has_value()) sampling->set_top_p(*top_p_);
+}
+
+template <typename Options>
+void RequestFlags::FillCandidates(Options* options) const {
+  if (candidates_.has_value()) options->set_candidates(*candidates_);
+  if (HasSampling()) FillSampling(options->mutable_sampling());
 }
 
 absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {

@@ -37,12 +37,17 @@ class RequestFlags {
   // Whether a flag was given that only the strategy nabla looks at.
   static bool GivesNablaOptions(const FlagSet& flags);
 
+  // "greedy, sample, … or self_consistency", for help and errors.
+  static std::string StrategyNames();
+
   // INVALID_ARGUMENT naming a flag of `flags` that none of `strategies` looks at.
   static absl::Status CheckUsed(const FlagSet& flags, const std::vector<std::string>& strategies);
 
  private:
   bool HasSampling() const { return temperature_.has_value() || top_k_.has_value() || top_p_.has_value(); }
   void FillSampling(v1::Sampling* sampling) const;
+  template <typename Options>
+  void FillCandidates(Options* options) const;
   absl::Status FillNabla(v1::NablaOptions* options) const;
 
   std::optional<uint32_t> max_new_tokens_;
@@ -67,6 +72,8 @@ class RequestFlags {
   std::optional<uint32_t> screening_candidates_;
   std::optional<bool> rejection_sampling_;
   std::optional<bool> continue_without_reward_;
+  std::optional<uint32_t> candidates_;
+  std::optional<bool> weighted_;
 };
 
 }  // namespace nabla

@@ -1,6 +1,7 @@
 #include "engine/base/request.h"
 
 #include <cmath>
+#include <iterator>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -99,8 +100,15 @@ absl::Status ValidateMessages(const ReasonRequest& request) {
 }  // namespace
 
 const char* StrategyName(const StrategyOptions& options) {
-  if (std::holds_alternative<NablaOptions>(options)) return "nabla";
-  return std::holds_alternative<SampleOptions>(options) ? "sample" : "greedy";
+  static constexpr const char* kNames[] = {"greedy", "sample", "nabla", "best_of_n", "self_consistency"};
+  static_assert(std::size(kNames) == std::variant_size_v<StrategyOptions>);
+  return kNames[options.index()];
+}
+
+int CandidateCount(const StrategyOptions& options) {
+  if (const auto* best_of_n = std::get_if<BestOfNOptions>(&options)) return best_of_n->candidates;
+  const auto* self_consistency = std::get_if<SelfConsistencyOptions>(&options);
+  return self_consistency != nullptr ? self_consistency->candidates : 1;
 }
 
 absl::Status Validate(const ReasonRequest& request) {
@@ -116,6 +124,16 @@ absl::Status Validate(const ReasonRequest& request) {
   }
   if (const auto* sample = std::get_if<SampleOptions>(&request.strategy))
     return ValidateSampling(sample->sampling, "sample.sampling");
+  if (const auto* best_of_n = std::get_if<BestOfNOptions>(&request.strategy)) {
+    return FirstError(
+        {ValidateSampling(best_of_n->sampling, "best_of_n.sampling"),
+         Require(best_of_n->candidates >= 1, "best_of_n.candidates", "1 or more", best_of_n->candidates)});
+  }
+  if (const auto* self_consistency = std::get_if<SelfConsistencyOptions>(&request.strategy)) {
+    return FirstError({ValidateSampling(self_consistency->sampling, "self_consistency.sampling"),
+                       Require(self_consistency->candidates >= 1, "self_consistency.candidates", "1 or more",
+                               self_consistency->candidates)});
+  }
   if (const auto* nabla = std::get_if<NablaOptions>(&request.strategy)) {
     return FirstError({ValidateSampling(nabla->rollout, "nabla.rollout"),
                        ValidateSampling(nabla->resample, "nabla.resample"), ValidateSelectors(nabla->selectors),

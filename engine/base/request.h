@@ -66,9 +66,28 @@ struct NablaOptions {
       false;  // should the reward model be lost: commit the rollout in hand instead of failing
 };
 
-using StrategyOptions = std::variant<GreedyOptions, SampleOptions, NablaOptions>;
+// Independent samples, of which the one that the reward model likes best becomes the answer. Needs a reward model.
+struct BestOfNOptions {
+  int candidates = 8;  // ≥ 1; the first is what sample gives with the same seed
+  SamplingOptions sampling;
+  // Rewards of candidates with the same final answer are added up, as shares of a softmax over all candidates, and the
+  // best with the answer of the largest sum is taken (weighted best-of-N, arXiv 2206.02336).
+  bool weighted = false;
+};
 
-// "greedy", "sample" or "nabla".
+// Independent samples, of which the first with the most frequent final answer becomes the answer (arXiv 2203.11171).
+struct SelfConsistencyOptions {
+  int candidates = 8;  // ≥ 1; the first is what sample gives with the same seed
+  SamplingOptions sampling;
+};
+
+using StrategyOptions =
+    std::variant<GreedyOptions, SampleOptions, NablaOptions, BestOfNOptions, SelfConsistencyOptions>;
+
+// How many candidates the options ask for: 1 where the strategy has none.
+int CandidateCount(const StrategyOptions& options);
+
+// "greedy", "sample", "nabla", "best_of_n" or "self_consistency".
 const char* StrategyName(const StrategyOptions& options);
 
 // Which requests leave the queue first.

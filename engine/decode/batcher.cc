@@ -35,32 +35,38 @@ Batcher::~Batcher() {
   thread_.join();
 }
 
-absl::Status Batcher::Run(BatchModel& model, BatchJob& job) {
-  Call call;
-  call.model = &model;
-  call.job = &job;
-  return Await(jobs_, call);
+absl::Status Batcher::Run(BatchModel& model, absl::Span<BatchJob* const> jobs) {
+  std::vector<Call> calls(jobs.size());
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    calls[i].model = &model;
+    calls[i].job = jobs[i];
+  }
+  return Await(jobs_, absl::MakeSpan(calls));
 }
 
 absl::Status Batcher::RunAlone(const std::function<absl::Status()>& work) {
   if (std::this_thread::get_id() == thread_.get_id()) return work();
   Call call;
   call.work = &work;
-  return Await(alone_, call);
+  return Await(alone_, absl::MakeSpan(&call, 1));
 }
 
-absl::Status Batcher::Await(std::deque<Call*>& queue, Call& call) {
+absl::Status Batcher::Await(std::deque<Call*>& queue, absl::Span<Call> calls) {
   std::unique_lock<std::mutex> lock(mutex_);
   if (!failure_.ok()) return failure_;
   if (jobs_.empty() && alone_.empty()) {
     if (last_progress_ == absl::InfiniteFuture()) last_progress_ = absl::Now();
     work_arrived_.notify_one();
   }
-  queue.push_back(&call);
-  ++calls_;
-  call.changed.wait(lock, [&call] { return call.finished; });
-  --calls_;
-  return call.status;
+  for (Call& call : calls) queue.push_back(&call);
+  calls_ += static_cast<int>(calls.size());
+  absl::Status status;
+  for (Call& call : calls) {
+    call.changed.wait(lock, [&call] { return call.finished; });
+    status.Update(call.status);
+  }
+  calls_ -= static_cast<int>(calls.size());
+  return status;
 }
 
 bool Batcher::healthy() const {

@@ -74,16 +74,18 @@ class Batcher {
   Batcher(const Batcher&) = delete;
   Batcher& operator=(const Batcher&) = delete;
 
-  absl::Status Run(BatchModel& model, BatchJob& job);
+  absl::Status Run(BatchModel& model, BatchJob& job) { return Run(model, {&job}); }
+  // All at once; blocks until the last is done. The first error in their order.
+  absl::Status Run(BatchModel& model, absl::Span<BatchJob* const> jobs);
   absl::Status RunAlone(const std::function<absl::Status()>& work);
 
   bool healthy() const;
-  int calls_in_progress() const;  // that block in Run and RunAlone
+  int calls_in_progress() const;  // jobs of Run, and calls of RunAlone
   // How long there has been work without a step coming to its end; 0 where idle.
   absl::Duration time_without_progress() const;
 
  private:
-  // A call of Run or RunAlone while it blocks; lives on its caller's stack.
+  // A job, or a call of RunAlone, while its caller blocks and keeps it.
   struct Call {
     BatchModel* model = nullptr;  // null: RunAlone
     BatchJob* job = nullptr;
@@ -93,7 +95,7 @@ class Batcher {
     std::condition_variable changed;
   };
 
-  absl::Status Await(std::deque<Call*>& queue, Call& call);
+  absl::Status Await(std::deque<Call*>& queue, absl::Span<Call> calls);
   void Loop();
   void RunStep(std::unique_lock<std::mutex>& lock);
   void RunNextAlone(std::unique_lock<std::mutex>& lock);

@@ -65,6 +65,9 @@ class ModelRunner : public BatchModel {
       : model_(std::move(model)), kv_pool_(std::move(kv_pool)), batcher_(batcher), draft_(std::move(draft)) {}
 
   absl::Status Run(SequenceJob& job) { return batcher_->Run(*this, job); }
+  absl::Status Run(absl::Span<SequenceJob* const> jobs) {
+    return batcher_->Run(*this, std::vector<BatchJob*>(jobs.begin(), jobs.end()));
+  }
   absl::StatusOr<int64_t> RunPass(absl::Span<const BatchShare> shares) override;
 
   const std::shared_ptr<const Model>& model() const { return model_; }

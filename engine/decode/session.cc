@@ -28,7 +28,31 @@ void CopyRows(const torch::Tensor& rows, const torch::Tensor& to, int64_t begin)
   }
 }
 
+class SilentSink : public EventSink {
+ public:
+  void OnEvent(Event /*event*/) override {}
+};
+
 }  // namespace
+
+// Runs the prompt up to its last token, whose turn it is when somebody wants to know what follows.
+class Session::PromptJob : public SequenceJob {
+ public:
+  explicit PromptJob(SessionState* state) : SequenceJob(&state->cache, state->stop), state_(*state) {}
+
+  absl::Span<const int32_t> pending() const override {
+    const absl::Span<const int32_t> prompt = state_.options.prompt_ids;
+    return prompt.first(prompt.size() - 1).subspan(state_.cache.length());
+  }
+
+  void OnHidden(const torch::Tensor& hidden) override {
+    ++state_.usage->language_model.forward_passes;
+    state_.usage->language_model.forward_tokens += hidden.size(0);
+  }
+
+ private:
+  SessionState& state_;
+};
 
 // An earlier rollout's guesses cost nothing, but are to be this many before they are preferred to a draft model's.
 constexpr size_t kTrustedTokens = 4;
@@ -37,11 +61,13 @@ constexpr size_t kTrustedTokens = 4;
 // several where the rollout set aside or a draft model foretells them.
 class Session::RolloutJob : public SequenceJob {
  public:
-  RolloutJob(Session* session, const SamplingOptions& sampling, Stream stream)
+  RolloutJob(Session* session, const SamplingOptions& sampling, Stream stream,
+             std::optional<int64_t> max_model_calls = std::nullopt)
       : SequenceJob(&session->state_->cache, session->state_->stop),
         session_(*session),
         sampling_(sampling),
-        stream_(stream) {
+        stream_(stream),
+        max_model_calls_(max_model_calls) {
     const SessionState& s = *session_.state_;
     if (s.aside && s.options.max_draft_tokens > 0) {
       drafter_.emplace(s.aside->response, s.response.size(), s.options.max_draft_tokens);
@@ -95,7 +121,7 @@ class Session::RolloutJob : public SequenceJob {
 
   bool OnLogits(absl::Span<const float> logits) override {
     session_.Append(logits, sampling_, stream_);
-    done = session_.Finished();
+    done = session_.finished() || (max_model_calls_ && session_.usage().model_calls >= *max_model_calls_);
     ++verified_;
     const bool go_on = !done && verified_ < rows_ && session_.state_->response.back() == step_[verified_];
     if (!go_on) EndStep();
@@ -148,6 +174,7 @@ class Session::RolloutJob : public SequenceJob {
   Session& session_;
   const SamplingOptions& sampling_;
   const Stream stream_;
+  const std::optional<int64_t> max_model_calls_;
   std::optional<Drafter> drafter_;
   bool by_model_ = false;            // whose guesses step_ holds: the draft model's, or those of the earlier rollout
   size_t draft_length_ = 8;          // of the draft model's next
@@ -194,8 +221,53 @@ absl::Status Session::RollOut(const SamplingOptions& sampling, Stream stream) {
   return Decode(sampling, stream);
 }
 
+absl::StatusOr<std::unique_ptr<Session>> Session::Branch(uint64_t seed) {
+  SessionState& s = *state_;
+  static SilentSink* const silent = new SilentSink();
+  if (s.cache.length() == 0) {
+    s.cache.StartFrom(s.options.prompt_ids);
+    PromptJob job(&s);
+    if (!job.pending().empty()) NABLA_RETURN_IF_ERROR(s.runner->Run(job));
+  }
+  Options options = s.options;
+  options.seed = seed;
+  NABLA_ASSIGN_OR_RETURN(std::unique_ptr<Session> branch,
+                         Create(s.runner, std::move(options), s.stop, silent, s.usage));
+  NABLA_RETURN_IF_ERROR(GuardTorch([&] {
+    branch->state_->cache = s.cache.Fork(s.prompt_tokens() - 1);
+    return absl::OkStatus();
+  }));
+  return branch;
+}
+
+absl::Status Session::RollOutTogether(absl::Span<const std::unique_ptr<Session>> branches,
+                                      const SamplingOptions& sampling, std::optional<int64_t> max_model_calls) {
+  if (state_->cache.length() == 0) state_->cache.StartFrom(state_->options.prompt_ids);
+  std::vector<std::unique_ptr<RolloutJob>> jobs;
+  jobs.push_back(std::make_unique<RolloutJob>(this, sampling, Stream::kDraft, max_model_calls));
+  for (const std::unique_ptr<Session>& branch : branches) {
+    jobs.push_back(std::make_unique<RolloutJob>(branch.get(), sampling, Stream::kDraft, max_model_calls));
+  }
+  state_->usage->rollouts += static_cast<int>(jobs.size());
+  std::vector<SequenceJob*> batch;
+  for (const std::unique_ptr<RolloutJob>& job : jobs) batch.push_back(job.get());
+  NABLA_RETURN_IF_ERROR(state_->runner->Run(batch));
+  EmitDraft();
+  return absl::OkStatus();
+}
+
+void Session::Adopt(Session& branch) {
+  SessionState &s = *state_, &other = *branch.state_;
+  s.response = std::move(other.response);
+  s.stats = std::move(other.stats);
+  s.stopped = other.stopped;
+  s.cache = std::move(other.cache);
+  s.hidden = std::move(other.hidden);
+  EmitDraft();
+}
+
 absl::Status Session::Decode(const SamplingOptions& sampling, Stream stream) {
-  if (!Finished()) {
+  if (!finished()) {
     RolloutJob job(this, sampling, stream);
     NABLA_RETURN_IF_ERROR(state_->runner->Run(job));
   }
@@ -265,13 +337,13 @@ void Session::Commit(int count) {
     event.token_ids.push_back(token);
     event.text += s.detokenizer.Push(token);
   }
-  if (ahead() == 0 && Finished()) event.text += s.detokenizer.Flush();
+  if (ahead() == 0 && finished()) event.text += s.detokenizer.Flush();
   s.committed_text += event.text;
   if (s.usage->time_to_first_token == absl::ZeroDuration()) s.usage->time_to_first_token = absl::Now() - s.started;
   s.sink->OnEvent(std::move(event));
 }
 
-bool Session::Finished() const {
+bool Session::finished() const {
   const SessionState& s = *state_;
   if (s.response.empty()) return false;
   return s.stopped || static_cast<int>(s.response.size()) >= s.options.max_new_tokens ||
@@ -315,6 +387,7 @@ int Session::committed() const { return state_->committed; }
 const PositionStats& Session::stats(int position) const { return state_->stats[position]; }
 const std::string& Session::committed_text() const { return state_->committed_text; }
 int Session::max_new_tokens() const { return state_->options.max_new_tokens; }
+uint64_t Session::seed() const { return state_->options.seed; }
 const StopToken& Session::stop() const { return *state_->stop; }
 Usage& Session::usage() const { return *state_->usage; }
 EventSink& Session::sink() const { return *state_->sink; }
@@ -332,6 +405,10 @@ int32_t Session::Sample(absl::Span<const float> logits, const SamplingOptions& s
 
 std::string Session::TokenText(int32_t token) const {
   return state_->model->tokenizer().Decode({token}, /*skip_special_tokens=*/false);
+}
+
+std::string Session::ResponseText() const {
+  return state_->model->tokenizer().Decode(state_->response, /*skip_special_tokens=*/true);
 }
 
 }  // namespace nabla

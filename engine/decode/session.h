@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,18 @@ class Session {
   // has run one that begins alike.
   absl::Status RollOut(const SamplingOptions& sampling, Stream stream);
 
+  // Another session of the same request behind the same prompt, whose keys and values the two share, and that tells
+  // nobody what it decodes. Runs the prompt if nobody has. Ahead of all rollouts.
+  absl::StatusOr<std::unique_ptr<Session>> Branch(uint64_t seed);
+
+  // RollOut of this session and of its branches, decoded as one batch. All end where they stand once the request's
+  // model calls have reached `max_model_calls`.
+  absl::Status RollOutTogether(absl::Span<const std::unique_ptr<Session>> branches, const SamplingOptions& sampling,
+                               std::optional<int64_t> max_model_calls);
+
+  // The rollout of a branch, which loses it, in place of this one's; nothing is committed yet.
+  void Adopt(Session& branch);
+
   // Replaces the first ahead token by `token` and rolls out behind it; the current rollout is set aside until Accept or
   // Reject.
   absl::Status Propose(int32_t token, const SamplingOptions& sampling);
@@ -73,12 +86,15 @@ class Session {
   int committed() const;
   int ahead() const { return static_cast<int>(response().size()) - committed(); }
   const PositionStats& stats(int position) const;
+  bool finished() const;               // whether the current rollout has come to its end
   FinishReason finish_reason() const;  // of the current rollout
   const std::string& committed_text() const;
   int max_new_tokens() const;
+  uint64_t seed() const;
   int32_t Sample(absl::Span<const float> logits,
                  const SamplingOptions& sampling);  // from the request's own random numbers
   std::string TokenText(int32_t token) const;
+  std::string ResponseText() const;  // committed and ahead, without special tokens
 
   const SessionState& state() const { return *state_; }
   const StopToken& stop() const;
@@ -86,12 +102,12 @@ class Session {
   EventSink& sink() const;
 
  private:
+  class PromptJob;
   class RolloutJob;
 
   explicit Session(std::unique_ptr<SessionState> state);
   absl::Status Decode(const SamplingOptions& sampling, Stream stream);
   void Append(absl::Span<const float> logits, const SamplingOptions& sampling, Stream stream);
-  bool Finished() const;
   bool EndsWithStopSequence() const;
   void EmitDraft();
 

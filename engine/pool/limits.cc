@@ -43,14 +43,16 @@ absl::Status ValidateEnginePoolOptions(const EnginePoolOptions& options) {
 
 absl::Status CheckLimits(const EnginePoolOptions& options, const ReasonRequest& request) {
   NABLA_RETURN_IF_ERROR(CheckAtMost("max_new_tokens", request.max_new_tokens, options.max_new_tokens_limit));
-  const auto* nabla = std::get_if<NablaOptions>(&request.strategy);
-  if (nabla == nullptr) return absl::OkStatus();
-  return CheckAtMost("nabla.max_rollouts", nabla->max_rollouts, options.max_rollouts_limit);
+  if (const auto* nabla = std::get_if<NablaOptions>(&request.strategy)) {
+    return CheckAtMost("nabla.max_rollouts", nabla->max_rollouts, options.max_rollouts_limit);
+  }
+  return CheckAtMost(absl::StrCat(StrategyName(request.strategy), ".candidates").c_str(),
+                     CandidateCount(request.strategy), options.max_rollouts_limit);
 }
 
 int64_t EstimateTokens(const Engine::Prepared& prepared) {
   const auto* nabla = std::get_if<NablaOptions>(&prepared.request.strategy);
-  const int64_t rollouts = nabla == nullptr ? 1 : nabla->max_rollouts;
+  const int64_t rollouts = nabla != nullptr ? nabla->max_rollouts : CandidateCount(prepared.request.strategy);
   return static_cast<int64_t>(prepared.prompt_ids.size()) + prepared.request.max_new_tokens * rollouts;
 }
 

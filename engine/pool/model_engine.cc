@@ -161,17 +161,19 @@ absl::StatusOr<Engine::Prepared> ModelEngine::Prepare(ReasonRequest request) con
   return prepared;
 }
 
-// Positions that the request may come to hold: its prompt and its response, and, where proposals are tried, the tail
-// set aside; each ends in a block that is only begun, and so may the prefix of a fork.
+// Positions that the request may come to hold: its prompt and its responses (nabla: the one in hand and the one set
+// aside); each begins and ends in a block that it has for itself.
 absl::StatusOr<int64_t> ModelEngine::KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const {
   const bool scored = NeedsReward(request.strategy);
-  int64_t tokens = prompt_tokens + (scored ? 2 : 1) * request.max_new_tokens;
+  const int64_t responses =
+      std::holds_alternative<NablaOptions>(request.strategy) ? 2 : CandidateCount(request.strategy);
+  int64_t tokens = prompt_tokens + responses * request.max_new_tokens;
   if (scored && local_reward_model_ != nullptr) {
     NABLA_ASSIGN_OR_RETURN(const int64_t reward_tokens,
                            local_reward_model_->ContextTokens(Conversation(request), request.max_new_tokens));
     tokens = std::max(tokens, reward_tokens);
   }
-  tokens += 3 * kBlockTokens;
+  tokens += (2 * responses + 1) * kBlockTokens;
   const int64_t capacity = runner_->kv_pool()->load().capacity_tokens;
   if (tokens <= capacity) return tokens;
   return absl::OutOfRangeError(absl::StrCat("max_new_tokens: prompt and answers may need ", tokens,

@@ -13,7 +13,6 @@ namespace {
 // Model calls in the paper's unit; decoded tokens are counted where they are decoded.
 constexpr int kCallsPerGradientStep = 4;
 constexpr int kCallsPerAcceptanceTest = 2;
-constexpr int kCallsPerScore = 1;
 
 // Adds the time until it goes out of scope.
 class ScopedTimer {

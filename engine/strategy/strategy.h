@@ -19,6 +19,8 @@
 
 namespace nabla {
 
+inline constexpr int kCallsPerScore = 1;  // model calls of a response scored, beside those of the paper
+
 // Whether a strategy cannot run without a reward model.
 bool NeedsReward(const StrategyOptions& options);
 
@@ -26,6 +28,10 @@ absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& 
 
 absl::StatusOr<ReasonResult> RunGreedy(Session& session);
 absl::StatusOr<ReasonResult> RunSample(const SampleOptions& options, Session& session);
+absl::StatusOr<ReasonResult> RunBestOfN(const BestOfNOptions& options, std::optional<int64_t> max_model_calls,
+                                        Session& session, ResponseScorer& scorer);
+absl::StatusOr<ReasonResult> RunSelfConsistency(const SelfConsistencyOptions& options,
+                                                std::optional<int64_t> max_model_calls, Session& session);
 absl::StatusOr<ReasonResult> RunNabla(const NablaOptions& options, std::optional<int64_t> max_model_calls,
                                       Session& session, ResponseScorer* scorer);
 

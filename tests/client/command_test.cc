@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
 #include <sstream>
 
@@ -196,11 +197,12 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"reason"}, "nabla: no question; write nabla reason \"question\", or - to read it from standard input\n"},
       {{"reason", "what", "now"}, "nabla: unexpected argument \"now\"; put the question in quotes\n"},
       {{"reason", "q", "--stratgy=nabla"}, "nabla: unknown flag --stratgy; see nabla reason --help\n"},
-      {{"reason", "q", "--strategy=beam"}, "nabla: --strategy: must be greedy, sample or nabla, got \"beam\"\n"},
+      {{"reason", "q", "--strategy=beam"},
+       "nabla: --strategy: must be greedy, sample, nabla, best_of_n or self_consistency, got \"beam\"\n"},
       {{"reason", "q", "--strategy=nabla", "--parameter=x"},
        "nabla: --parameter: must be logits or hidden, got \"x\"\n"},
       {{"reason", "q", "--strategy=greedy", "--top_k=2"},
-       "nabla: --top_k: has no effect without the strategy sample or nabla\n"},
+       "nabla: --top_k: has no effect without the strategy sample, nabla, best_of_n or self_consistency\n"},
       {{"reason", "q", "--strategy=greedy", "--iterations=2"},
        "nabla: --iterations: has no effect without the strategy nabla\n"},
       {{"info", "x"}, "nabla: unexpected argument \"x\"\n"},
@@ -230,7 +232,13 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"eval"}, "nabla: --data must name a file of JSON lines, for example --data=problems.jsonl\n"},
       {{"eval", "--data=/nowhere.jsonl"}, "nabla: --data: cannot read /nowhere.jsonl\n"},
       {{"eval", "--data=x", "--strategies=greedy,"},
-       "nabla: --strategies: each must be greedy, sample or nabla, got \"\"\n"},
+       "nabla: --strategies: each must be greedy, sample, nabla, best_of_n or self_consistency, got \"\"\n"},
+      {{"eval", "--data=x", "--strategies=greedy:candidates=4"},
+       "nabla: --strategies: --candidates: has no effect without the strategy best_of_n or self_consistency\n"},
+      {{"eval", "--data=x", "--strategies=best_of_n:candidate=4"},
+       "nabla: --strategies: unknown flag --candidate; see nabla eval --help\n"},
+      {{"reason", "q", "--strategy=self_consistency", "--weighted"},
+       "nabla: --weighted: has no effect without the strategy best_of_n\n"},
       {{"eval", "--data=x", "--concurrency=0"}, "nabla: --concurrency: must be 1 to 1024, got 0\n"},
   };
   for (const auto& [arguments, message] : cases) {
@@ -261,7 +269,7 @@ TEST_F(CommandTest, InfoPrintsModelsLimitsAndLoad) {
       HasSubstr("model         writer (WriterForCausalLM, 5 parameters, float32 on cpu, up to 128 tokens)\n"
                 "reward model  judge (JudgeForSequenceClassification, 7 parameters, float32 on cpu, up to 64 tokens, "
                 "classifier)\n"
-                "strategies    greedy, sample, nabla\n"
+                "strategies    greedy, sample, self_consistency, best_of_n, nabla\n"
                 "limits        4096 new tokens, 1024 rollouts a request\n"
                 "engine        cpu: up, 2 running, 50% of the key/value memory in use\n"
                 "load          2 running, 3 waiting, 4 can run at once\n"));
@@ -284,8 +292,8 @@ TEST_F(CommandTest, EvalComparesStrategiesAndReportsFailures) {
   EXPECT_EQ(
       Run({"eval", server_flag_, "--data", data, "--strategies=greedy,nabla", "--limit=2", "--json", json, "--seed=3"}),
       1);
-  EXPECT_THAT(out(), HasSubstr("| greedy | 100.0% | 2/2 | 0 |"));
-  EXPECT_THAT(out(), HasSubstr("| nabla | 50.0% | 1/2 | 1 |"));
+  EXPECT_THAT(out(), HasSubstr("| greedy | 100.0 (100.0 … 100.0) | – | 0 |"));
+  EXPECT_THAT(out(), HasSubstr("| nabla | 50.0 (0.0 … 100.0) | -50.0 (-100.0 … +0.0) | 1 |"));
   EXPECT_EQ(error(), "nabla: nabla: 1 failed: engine lost (INTERNAL)\n");
   std::ifstream written(json);
   const std::string text{std::istreambuf_iterator<char>(written), std::istreambuf_iterator<char>()};
@@ -293,6 +301,37 @@ TEST_F(CommandTest, EvalComparesStrategiesAndReportsFailures) {
   EXPECT_EQ(pool()->Next()->request().seed, 3u);
   unlink(data.c_str());
   unlink(json.c_str());
+}
+
+TEST_F(CommandTest, EvalAsksEachStrategyWithItsOwnSettingsAndDoesNotAskAgainForWhatIsRecorded) {
+  std::atomic<int> asked = 0;
+  StartAnswering([&asked](FakeRequest* request) {
+    ++asked;
+    request->Finish(ReasonResult{.text = "14"});
+  });
+  const std::string data = testing::TempDir() + absl::StrCat("/nabla_eval_", getpid(), ".jsonl");
+  std::ofstream(data) << "{\"question\": \"2 + 3 × 4\", \"answer\": 14}\n";
+  const std::string records = data + ".records";
+  const std::vector<std::string> command = {"eval",
+                                            server_flag_,
+                                            "--data",
+                                            data,
+                                            "--strategies=best_of_n:candidates=4,self_consistency:candidates=2:top_k=3",
+                                            "--records",
+                                            records};
+  ASSERT_EQ(Run(command), 0) << error();
+  const std::string first = out();
+  const ReasonRequest best = pool()->Next()->request();
+  EXPECT_EQ(std::get<BestOfNOptions>(best.strategy).candidates, 4);
+  EXPECT_EQ(best.seed, 1u) << "the number of the question";
+  const ReasonRequest vote = pool()->Next()->request();
+  EXPECT_EQ(std::get<SelfConsistencyOptions>(vote.strategy).candidates, 2);
+  EXPECT_EQ(std::get<SelfConsistencyOptions>(vote.strategy).sampling.top_k, 3);
+  ASSERT_EQ(Run(command), 0) << error();
+  EXPECT_EQ(out(), first);
+  EXPECT_EQ(asked, 2);
+  unlink(data.c_str());
+  unlink(records.c_str());
 }
 
 TEST_F(CommandTest, HealthIsInTheWordsAndTheExitCode) {

@@ -143,6 +143,17 @@ TEST(ConversionTest, SampleAndGreedyAreRead) {
   EXPECT_TRUE(std::holds_alternative<GreedyOptions>(greedy->strategy));
 }
 
+TEST(ConversionTest, CandidatesAreRead) {
+  const auto best = FromProto(Message("best_of_n { candidates: 4 weighted: true sampling { top_k: 5 } }"), kOptions);
+  ASSERT_TRUE(best.ok()) << best.status();
+  EXPECT_EQ(std::get<BestOfNOptions>(best->strategy).candidates, 4);
+  EXPECT_EQ(std::get<BestOfNOptions>(best->strategy).sampling.top_k, 5);
+  EXPECT_TRUE(std::get<BestOfNOptions>(best->strategy).weighted);
+  const auto vote = FromProto(Message("self_consistency {}"), kOptions);
+  ASSERT_TRUE(vote.ok()) << vote.status();
+  EXPECT_EQ(std::get<SelfConsistencyOptions>(vote->strategy).candidates, 8);
+}
+
 TEST(ConversionTest, EmptySelectorsSelectEveryPosition) {
   const absl::StatusOr<ReasonRequest> request = FromProto(Message("nabla { selectors {} }"), kOptions);
   ASSERT_TRUE(request.ok()) << request.status();

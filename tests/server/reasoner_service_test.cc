@@ -335,7 +335,7 @@ TEST_F(ReasonerServiceTest, GetInfoTellsModelsLimitsAndLoad) {
   EXPECT_NE(info.version(), "");
   EXPECT_EQ(info.model().name(), "writer");
   EXPECT_EQ(info.reward_model().reward_kind(), "classifier");
-  EXPECT_THAT(info.strategies(), testing::ElementsAre("greedy", "sample", "nabla"));
+  EXPECT_THAT(info.strategies(), testing::ElementsAre("greedy", "sample", "self_consistency", "best_of_n", "nabla"));
   EXPECT_EQ(info.max_new_tokens_limit(), 12u);
   EXPECT_EQ(info.max_rollouts_limit(), 34u);
   EXPECT_EQ(info.workers(), 4u);
@@ -354,7 +354,7 @@ TEST_F(ReasonerServiceTest, WithoutARewardModelNablaIsNotOffered) {
   v1::GetInfoResponse info;
   ASSERT_TRUE(stub()->GetInfo(&context, {}, &info).ok());
   EXPECT_FALSE(info.has_reward_model());
-  EXPECT_THAT(info.strategies(), testing::ElementsAre("greedy", "sample"));
+  EXPECT_THAT(info.strategies(), testing::ElementsAre("greedy", "sample", "self_consistency"));
 }
 
 // Every way a call can end, all at once and in every interleaving the machine offers.

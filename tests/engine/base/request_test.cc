@@ -59,6 +59,15 @@ TEST(RequestTest, SamplingIsChecked) {
   EXPECT_EQ(sampling({.top_p = 0}), "sample.sampling.top_p: must be greater than 0 and at most 1, got 0");
   EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.resample.top_p = 1.5; }),
             "nabla.resample.top_p: must be greater than 0 and at most 1, got 1.5");
+  EXPECT_EQ(ErrorOf([](ReasonRequest& r) { r.strategy = BestOfNOptions{.sampling = {.top_k = -1}}; }),
+            "best_of_n.sampling.top_k: must be 0 (all) or more, got -1");
+}
+
+TEST(RequestTest, CandidatesAreChecked) {
+  EXPECT_EQ(ErrorOf([](ReasonRequest& r) { r.strategy = BestOfNOptions{.candidates = 0}; }),
+            "best_of_n.candidates: must be 1 or more, got 0");
+  EXPECT_EQ(ErrorOf([](ReasonRequest& r) { r.strategy = SelfConsistencyOptions{.candidates = -1}; }),
+            "self_consistency.candidates: must be 1 or more, got -1");
 }
 
 TEST(RequestTest, RefinementAndSelectorsAreChecked) {

@@ -43,6 +43,8 @@ TEST(LimitsTest, RequestsAreCapped) {
             absl::InvalidArgumentError("max_new_tokens: must be at most 4096 on this server, got 5000"));
   EXPECT_EQ(CheckLimits(options, {.strategy = NablaOptions{.max_rollouts = 5000}}),
             absl::InvalidArgumentError("nabla.max_rollouts: must be at most 1024 on this server, got 5000"));
+  EXPECT_EQ(CheckLimits(options, {.strategy = BestOfNOptions{.candidates = 5000}}),
+            absl::InvalidArgumentError("best_of_n.candidates: must be at most 1024 on this server, got 5000"));
 }
 
 TEST(LimitsTest, TokensAreThePromptsAndThoseOfEveryRollout) {
@@ -53,6 +55,9 @@ TEST(LimitsTest, TokensAreThePromptsAndThoseOfEveryRollout) {
   EXPECT_EQ(EstimateTokens(prepared), 103);
   prepared.request.strategy = NablaOptions{.max_rollouts = 8};
   EXPECT_EQ(EstimateTokens(prepared), 803);
+  prepared.request.strategy = SelfConsistencyOptions{.candidates = 4};
+  EXPECT_EQ(EstimateTokens(prepared), 403);
+  prepared.request.strategy = NablaOptions{.max_rollouts = 8};
   prepared.request.max_new_tokens = 2'000'000'000;
   EXPECT_EQ(EstimateTokens(prepared), 16'000'000'003);
 }

@@ -1,51 +1,13 @@
-#include <gtest/gtest.h>
-
-#include "engine/model/model.h"
-#include "engine/reward/local_reward_model.h"
-#include "engine/strategy/strategy.h"
-#include "tests/engine/model_fixture.h"
-#include "tests/engine/test_models.h"
+#include "tests/engine/strategy/strategy_fixture.h"
 
 namespace nabla {
 namespace {
 
-class CountingSink : public EventSink {
- public:
-  void OnEvent(Event event) override {
-    if (const auto* committed = std::get_if<CommittedEvent>(&event))
-      ids.insert(ids.end(), committed->token_ids.begin(), committed->token_ids.end());
-    if (const auto* revision = std::get_if<RevisionEvent>(&event)) revisions.push_back(*revision);
-    if (std::holds_alternative<ProgressEvent>(event)) ++refinements;
-    if (on_event) on_event(event);
-  }
-  std::function<void(const Event&)> on_event;
-  std::vector<int32_t> ids;
-  std::vector<RevisionEvent> revisions;
-  int refinements = 0;
-};
-
-class NablaTest : public testing::Test {
+class NablaTest : public StrategyTest {
  protected:
-  static void SetUpTestSuite() {
-    model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value();
-    runner_ = NewRunner(model_);
-    reward_ = LocalRewardModel::Create(NewRunner(Model::Load(ClassifierFolder(), "float32", "cpu", 0).value()),
-                                       RewardKind::kClassifier, VerdictOptions())
-                  .value();
-  }
-  static void TearDownTestSuite() { model_.reset(), runner_.reset(), reward_.reset(); }
-
   absl::StatusOr<ReasonResult> Run(const NablaOptions& options, std::optional<int64_t> budget = std::nullopt) {
-    constexpr int kTokens = 24;
-    usage_ = Usage();
-    sink_.ids.clear(), sink_.revisions.clear(), sink_.refinements = 0;
-    const VocabularyMap map(model_->tokenizer(), 403, *reward_);
-    ResponseScorer scorer(reward_.get(), &map, reward_->Open({{"user", "How many?"}}, kTokens).value(), &usage_);
-    const auto session =
-        Session::Create(runner_.get(), {.prompt_ids = {1, 87, 85, 285, 2, 201, 1}, .max_new_tokens = kTokens}, &stop_,
-                        &sink_, &usage_)
-            .value();
-    return RunNabla(options, budget, *session, &scorer);
+    const Parts parts = NewRequest();
+    return RunNabla(options, budget, *parts.session, parts.scorer.get());
   }
 
   static NablaOptions Bold() {
@@ -53,17 +15,7 @@ class NablaTest : public testing::Test {
     options.refinement.learning_rate = 0.3;
     return options;
   }
-
-  static std::shared_ptr<const Model> model_;
-  static std::shared_ptr<ModelRunner> runner_;
-  static std::unique_ptr<LocalRewardModel> reward_;
-  StopToken stop_;
-  CountingSink sink_;
-  Usage usage_;
 };
-std::shared_ptr<const Model> NablaTest::model_;
-std::shared_ptr<ModelRunner> NablaTest::runner_;
-std::unique_ptr<LocalRewardModel> NablaTest::reward_;
 
 TEST_F(NablaTest, TheRewardNeverFallsAndCommittedTokensAreTheAnswer) {
   const auto result = Run(Bold());
