@@ -100,12 +100,12 @@ class Coder:
                        known > len(text), number)
 
 
-def right_and_wrong(coder, random, seed, count, wrongs, cut=0):
+def right_and_wrong(coder, random, seed, count, wrongs, cut=0, family='words'):
     """Returns lists of examples, one per problem: the right answer and `wrongs` made-up wrong ones.
 
     One wrong answer in `cut` (0: none) is cut short as well.
     """
-    made = list(problems.generate(seed, count))
+    made = list(problems.generate(seed, count, family=family))
     prompts = coder.prompts([p.question for p in made])
     texts = []
     for problem in made:

@@ -1,8 +1,11 @@
 """Fresh word problems with one canonical worked solution each, from a seed.
 
     python3 models/problems.py --seed 7 --count 200 --split test
+    python3 models/problems.py --family puzzles
 
-prints one JSON object per line: question, answer (the number as a string) and solution. A problem is a small
+prints one JSON object per line: question, answer (the number as a string) and solution. There are two families:
+`words`, stories to calculate along, and `puzzles`, which tell what came out of a number and ask for the number:
+to check an answer is to calculate along, to find it is to calculate back. A problem is a small
 program: two to five steps, each `label left op right`, whose operands are numbers of the question or results of
 earlier steps. The solution is written from the program alone, so each question has exactly one solution, every
 token of an answer can be judged right or wrong, and the consequences of a mistake can be computed (`render`,
@@ -307,6 +310,78 @@ def _trip(random):
         Step('Left', whole, '-', reference)]
 
 
+def _undo(random):
+    """A number behind several operations."""
+    number, parts, back = random.between(2, 60), [], []
+    value = number
+    for _ in range(random.between(2, 4)):
+        kind = random.between(0, 3)
+        if kind == 0 and value <= 150:
+            k = random.between(2, 9)
+            parts.append(random.pick((f'multiplied by {k}', f'made {k} times as large')))
+            back.append(('Part', '/', k))
+            value *= k
+        elif kind == 1:
+            n = random.between(3, 99)
+            parts.append(random.pick((f'{n} is added', f'it grows by {n}')))
+            back.append(('Left', '-', n))
+            value += n
+        elif kind == 2 and value > 8:
+            n = random.between(2, min(value - 3, 59))
+            parts.append(random.pick((f'{n} is taken away', f'it shrinks by {n}')))
+            back.append(('Total', '+', n))
+            value -= n
+        else:
+            divisors = [d for d in range(2, 10) if value % d == 0 and value > 2 * d]
+            if not divisors:
+                continue
+            d = random.pick(divisors)
+            parts.append(f'divided by {d}')
+            back.append(('Now', '*', d))
+            value //= d
+    steps, reference = [], value
+    for label, op, right in reversed(back):
+        steps.append(Step(label, reference, op, right))
+        reference = f'#{len(steps) - 1}'
+    said = ', then '.join(parts)
+    question = random.pick(('What is the number?', 'Which number is it?', 'Find the number.'))
+    return f'A number: {said}. That gives {value}. {question}', steps
+
+
+def _sum_and_difference(random):
+    """Two numbers by their sum and their difference."""
+    small, apart = random.between(3, 190), random.between(2, 150)
+    total = 2 * small + apart
+    larger = random.between(0, 1)
+    (a, b) = _two(random, NAMES)
+    thing = random.pick(THINGS)
+    question = random.pick((
+        f'Two numbers add up to {total}. One is {apart} more than the other. What is the '
+        f'{"larger" if larger else "smaller"} one?',
+        f'{a} and {b} have {total} {thing} together. {a} has {apart} more than {b}. How many does '
+        f'{a if larger else b} have?'))
+    if larger:
+        return question, [Step('Both', total, '+', apart), Step('Part', '#0', '/', 2)]
+    return question, [Step('Both', total, '-', apart), Step('Part', '#0', '/', 2)]
+
+
+def _shares(random):
+    """A whole in unequal shares."""
+    share, k, n = random.between(4, 80), random.between(2, 7), random.between(3, 49)
+    (a, b), thing = _two(random, NAMES), random.pick(THINGS)
+    up = random.between(0, 1)
+    if not up and n >= k * share - 1:
+        n = random.between(2, k)
+    total = (k + 1) * share + (n if up else -n)
+    question = (f'{a} and {b} have {total} {thing} together. {b} has {n} {"more" if up else "fewer"} than {k} times '
+                f'as many as {a}.')
+    steps = [Step('Left', total, '-', n) if up else Step('Total', total, '+', n), Step('More', k, '+', 1),
+             Step('Part', '#0', '/', '#1')]
+    if random.between(0, 1):
+        return f'{question} How many does {a} have?', steps
+    return f'{question} How many does {b} have?', steps + [Step('Back', total, '-', '#2')]
+
+
 def _two(random, items):
     """Returns two different items."""
     a = random.pick(items)
@@ -316,12 +391,16 @@ def _two(random, items):
             return a, b
 
 
-def generate(seed, count, split='train'):
+FAMILIES = {'words': (_collect, _collect, _collect, _shop, _compare, _trip),
+            'puzzles': (_undo, _undo, _undo, _sum_and_difference, _shares, _shares)}
+
+
+def generate(seed, count, split='train', family='words'):
     """Yields `count` problems of a split."""
     random = Random(seed)
     made = 0
     while made < count:
-        template = random.pick((_collect, _collect, _collect, _shop, _compare, _trip))
+        template = random.pick(FAMILIES[family])
         question, steps = template(random)
         if not 2 <= len(steps) <= 5:
             continue
@@ -342,9 +421,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--count', type=int, default=10)
+    parser.add_argument('--family', choices=tuple(FAMILIES), default='words')
     parser.add_argument('--split', choices=('train', 'test'), default='train')
     args = parser.parse_args()
-    for problem in generate(args.seed, args.count, args.split):
+    for problem in generate(args.seed, args.count, args.split, args.family):
         text = solution(problem.steps)
         print(json.dumps({'question': problem.question, 'answer': final_answer(text), 'solution': text}))
 

@@ -30,8 +30,9 @@ SHAPES = {
     'classifier': nets.Shape(layers=7, dim=192, heads=3, inter=512),
     'finish': nets.Shape(layers=7, dim=192, heads=3, inter=512),
 }
-STEPS = {'writer': 1200, 'judge': 1500, 'checker': 2500, 'classifier': 1000, 'finish': 2000}
-STOP = {'writer': 800}  # The schedule is cut short here: the writer is to leave room to gain.
+STEPS = {'words': {'writer': 1200, 'judge': 1500, 'checker': 2500, 'classifier': 1000, 'finish': 2000},
+         'puzzles': {'writer': 1200, 'judge': 1800}}
+STOP = {'words': {'writer': 800}, 'puzzles': {'writer': 450}}  # The schedule is cut short: room to gain is left.
 BUDGET = {'writer': 5120, 'judge': 4096, 'checker': 4096, 'classifier': 4096, 'finish': 4096}  # Tokens in a step.
 RATE = {'writer': 3e-3, 'judge': 2e-3, 'checker': 3e-3, 'classifier': 3e-3, 'finish': 1.5e-3}
 TRUNK = {'checker': 4, 'classifier': 6, 'finish': 4}  # The first layers are those of the stage before, and stay so.
@@ -121,8 +122,8 @@ class Trainer:
 
     def run(self, make_pool, watch):
         """Trains to the last step; `make_pool(k)` gives the groups of pool k, `watch()` is called now and then."""
-        name, steps = self.name, self.args.steps or STEPS[self.name]
-        stop = min(steps, STOP.get(name, steps))
+        name, steps = self.name, self.args.steps or STEPS[self.args.family][self.name]
+        stop = min(steps, STOP[self.args.family].get(name, steps))
         began, saved, last, sums, count = time.time(), time.time(), time.time(), {}, 0
         before = self.seconds
         while self.step < stop:
@@ -167,6 +168,11 @@ class Trainer:
         print(f'{name}: {self.step} steps, {self.seconds:.0f} s', flush=True)
 
 
+def folder_of(family):
+    """Returns where the models of a family are; that of `words` holds the tokeniser of all."""
+    return HERE if family == 'words' else os.path.join(HERE, family)
+
+
 def tokenizer_files():
     """Returns the tokeniser's files; trained by the stage `tokenizer`."""
     files = {}
@@ -192,14 +198,17 @@ def train_causal(name, args):
     files = tokenizer_files()
     coder = data.Coder(files['tokenizer.json'])
     net = nets.Net(SHAPES[name])
-    if name == 'judge':
-        net.load_state_dict(nets.load(os.path.join(HERE, 'writer')).state_dict())
-    watched = list(problems.generate(SEEDS['watch'], 100))
+    folder = folder_of(args.family)
+    before = os.path.join(folder, 'writer') if name == 'judge' else os.path.join(HERE, 'judge')
+    if name == 'judge' or args.family != 'words':  # the judge of `words` has learnt to calculate
+        net.load_state_dict(nets.load(before).state_dict())
+    watched = list(problems.generate(SEEDS['watch'], 100, family=args.family))
 
     def pool(k):
         seed = SEEDS[name] + k
         wrongs = 0 if name == 'writer' else 1
-        groups = data.right_and_wrong(coder, problems.Random(seed), seed, POOL // (1 + wrongs), wrongs)
+        groups = data.right_and_wrong(coder, problems.Random(seed), seed, POOL // (1 + wrongs), wrongs,
+                                      family=args.family)
         for group in groups:
             for example in group:
                 del example.ids[-example.tail:]
@@ -207,7 +216,7 @@ def train_causal(name, args):
 
     def watch():
         print(f'{name}: greedy {evaluate.greedy_accuracy(net, coder, watched):.3f}', flush=True)
-        nets.export(net, os.path.join(HERE, name), files)
+        nets.export(net, os.path.join(folder, name), files)
 
     trainer = Trainer(name, net, causal_loss, args)
     trainer.run(pool, watch)
@@ -319,18 +328,20 @@ def train_classifier(name, args):
     watch()
 
 
-def evaluate_all():
+def evaluate_all(family):
     """Prints the table of what is exported."""
     coder = data.Coder(tokenizer_files()['tokenizer.json'])
-    models = [nets.load(os.path.join(HERE, name)) if os.path.exists(os.path.join(HERE, name, 'config.json')) else None
-              for name in ('writer', 'judge', 'classifier')]
-    evaluate.table(*models, coder, list(problems.generate(SEEDS['test'], 200, 'test')))
+    folders = [os.path.join(folder_of(family), name) for name in ('writer', 'judge', 'classifier')]
+    models = [nets.load(folder) if os.path.exists(os.path.join(folder, 'config.json')) else None for folder in folders]
+    evaluate.table(*models, coder, list(problems.generate(SEEDS['test'], 200, 'test', family)))
 
 
 def main():
     """Runs the stages."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--only', choices=STAGES)
+    parser.add_argument('--family', choices=tuple(problems.FAMILIES), default='words',
+                        help='of problems; puzzles have a writer and a judge')
     parser.add_argument('--evaluate', action='store_true')
     parser.add_argument('--work', default=os.path.join(HERE, '.work'), help='where checkpoints go')
     parser.add_argument('--steps', type=int, default=0, help='steps instead of the usual number')
@@ -339,10 +350,15 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.evaluate:
-        evaluate_all()
+        evaluate_all(args.family)
         return
+    if args.family != 'words':
+        args.work = os.path.join(args.work, args.family)
     os.makedirs(args.work, exist_ok=True)
-    for stage in [args.only] if args.only else STAGES:
+    stages = STAGES if args.family == 'words' else ('writer', 'judge')
+    if args.only and args.only not in stages:
+        parser.error(f'--only: the family {args.family} has the stages {", ".join(stages)}')
+    for stage in [args.only] if args.only else stages:
         if stage == 'tokenizer':
             train_tokenizer(args)
         elif stage in ('checker', 'classifier', 'finish'):
@@ -350,7 +366,7 @@ def main():
         else:
             train_causal(stage, args)
     if not args.only:
-        evaluate_all()
+        evaluate_all(args.family)
 
 
 if __name__ == '__main__':

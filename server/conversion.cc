@@ -80,6 +80,7 @@ absl::StatusOr<NablaOptions> ReadNabla(const v1::NablaOptions& message, const Co
     NABLA_RETURN_IF_ERROR(
         ReadCount("nabla.screening_candidates", message.screening_candidates(), &options.screening_candidates));
   }
+  if (message.has_min_reward_gain()) options.min_reward_gain = message.min_reward_gain();
   options.max_rollouts = std::min(options.max_rollouts, limits.max_rollouts_limit);
   if (message.has_max_rollouts()) {
     NABLA_RETURN_IF_ERROR(ReadCount("nabla.max_rollouts", message.max_rollouts(), limits.max_rollouts_limit,
@@ -216,6 +217,14 @@ struct EventWriter {
     if (event.reward_before.has_value()) revision->set_reward_before(*event.reward_before);
     if (event.reward_after.has_value()) revision->set_reward_after(*event.reward_after);
     revision->set_accepted(event.accepted);
+  }
+  void operator()(CandidateEvent event) const {
+    v1::Candidate* candidate = message->mutable_candidate();
+    candidate->set_index(static_cast<uint32_t>(event.index));
+    candidate->mutable_token_ids()->Add(event.token_ids.begin(), event.token_ids.end());
+    candidate->set_text(std::move(event.text));
+    if (event.reward) candidate->set_reward(*event.reward);
+    candidate->set_chosen(event.chosen);
   }
   void operator()(ProgressEvent event) const {
     v1::Progress* progress = message->mutable_progress();

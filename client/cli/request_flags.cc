@@ -16,10 +16,13 @@ struct FlagUse {
   std::vector<std::string> strategies;
 };
 
-const char* const kNablaFlags[] = {
-    "max_rollouts",         "iterations",         "learning_rate",          "parameter",   "update_postfix",
-    "likelihood_weight",    "reward_weight",      "max_confidence",         "min_entropy", "min_gradient_norm",
-    "screening_candidates", "rejection_sampling", "continue_without_reward"};
+const char* const kNablaFlags[] = {"max_rollouts",         "iterations",
+                                   "learning_rate",        "parameter",
+                                   "update_postfix",       "likelihood_weight",
+                                   "reward_weight",        "max_confidence",
+                                   "min_entropy",          "min_gradient_norm",
+                                   "screening_candidates", "rejection_sampling",
+                                   "min_reward_gain",      "continue_without_reward"};
 
 const std::vector<FlagUse>& FlagUses() {
   static const auto* const uses = [] {
@@ -79,6 +82,8 @@ void RequestFlags::AddTo(FlagSet* flags) {
              "refined logits (default 0).");
   flags->Add("rejection_sampling", &rejection_sampling_,
              "nabla: keep only revisions that raise the reward (default true).");
+  flags->Add("min_reward_gain", &min_reward_gain_,
+             "nabla: keep only revisions that raise the reward by more than this (default 0).");
   flags->Add("continue_without_reward", &continue_without_reward_,
              "nabla: should the reward model be lost, take the answer as it stands instead of failing.");
 }
@@ -175,6 +180,7 @@ absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {
   if (min_gradient_norm_.has_value()) options->mutable_selectors()->set_min_gradient_norm(*min_gradient_norm_);
   if (screening_candidates_.has_value()) options->set_screening_candidates(*screening_candidates_);
   if (rejection_sampling_.has_value()) options->set_rejection_sampling(*rejection_sampling_);
+  if (min_reward_gain_.has_value()) options->set_min_reward_gain(*min_reward_gain_);
   if (continue_without_reward_.has_value()) options->set_continue_without_reward(*continue_without_reward_);
   if (max_rollouts_.has_value()) options->set_max_rollouts(*max_rollouts_);
   v1::Refinement* refinement = options->mutable_refinement();

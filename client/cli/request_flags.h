@@ -71,6 +71,7 @@ class RequestFlags {
   std::optional<double> min_gradient_norm_;
   std::optional<uint32_t> screening_candidates_;
   std::optional<bool> rejection_sampling_;
+  std::optional<double> min_reward_gain_;
   std::optional<bool> continue_without_reward_;
   std::optional<uint32_t> candidates_;
   std::optional<bool> weighted_;

@@ -58,7 +58,17 @@ struct ProgressEvent {
   int64_t model_calls = 0;  // of the request so far
 };
 
-using Event = std::variant<StartedEvent, CommittedEvent, DraftEvent, RevisionEvent, ProgressEvent>;
+// One of the responses of a strategy that votes or ranks, once it has chosen; the chosen one's tokens are then
+// committed.
+struct CandidateEvent {
+  int index = 0;  // from 0
+  std::vector<int32_t> token_ids;
+  std::string text;
+  std::optional<double> reward;  // unset where no reward model was asked
+  bool chosen = false;
+};
+
+using Event = std::variant<StartedEvent, CommittedEvent, DraftEvent, RevisionEvent, ProgressEvent, CandidateEvent>;
 
 // Receives a request's events, called from the worker thread that runs it. Must not block.
 class EventSink {

@@ -140,6 +140,8 @@ absl::Status Validate(const ReasonRequest& request) {
                        ValidateRefinement(nabla->refinement),
                        Require(nabla->screening_candidates >= 0 && nabla->screening_candidates <= kMaxCandidates,
                                "nabla.screening_candidates", "0 to 1000", nabla->screening_candidates),
+                       Require(std::isfinite(nabla->min_reward_gain) && nabla->min_reward_gain >= 0,
+                               "nabla.min_reward_gain", "0 or more", nabla->min_reward_gain),
                        Require(nabla->max_rollouts >= 1, "nabla.max_rollouts", "1 or more", nabla->max_rollouts)});
   }
   return absl::OkStatus();

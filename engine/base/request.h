@@ -61,6 +61,7 @@ struct NablaOptions {
   // the last of the text so far, and only the best of them is rolled out, if its score is above the current token's.
   int screening_candidates = 0;
   bool rejection_sampling = true;  // off: every revision is accepted
+  double min_reward_gain = 0;      // ≥ 0; a revision is accepted if it raises the reward by more than this
   int max_rollouts = 8;            // ≥ 1, the first one included
   bool continue_without_reward =
       false;  // should the reward model be lost: commit the rollout in hand instead of failing

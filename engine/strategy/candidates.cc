@@ -4,6 +4,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -48,8 +49,18 @@ class Candidates {
     return texts;
   }
 
-  ReasonResult Finish(size_t chosen) {
-    if (chosen > 0) session_.Adopt(*branches_[chosen - 1]);
+  // Tells what the choice was made among and commits one of `complete`, the `chosen`-th. `rewards`: one of each, or
+  // none.
+  ReasonResult Finish(const std::vector<size_t>& complete, const std::vector<double>& rewards, size_t chosen) {
+    for (size_t i = 0; i < complete.size(); ++i) {
+      const absl::Span<const int32_t> response = at(complete[i]).response();
+      CandidateEvent event{.index = static_cast<int>(complete[i]), .chosen = i == chosen};
+      event.token_ids.assign(response.begin(), response.end());
+      event.text = at(complete[i]).ResponseText();
+      if (!rewards.empty()) event.reward = rewards[i];
+      session_.sink().OnEvent(std::move(event));
+    }
+    if (complete[chosen] > 0) session_.Adopt(*branches_[complete[chosen] - 1]);
     session_.CommitAll();
     return FinishedResult(session_, session_.finished() ? session_.finish_reason() : FinishReason::kModelCallBudget);
   }
@@ -89,7 +100,7 @@ absl::StatusOr<ReasonResult> RunBestOfN(const BestOfNOptions& options, std::opti
     for (const size_t i : Elect(candidates.Texts(complete), Shares(rewards))) eligible[i] = rewards[i];
   }
   const size_t best = std::max_element(eligible.begin(), eligible.end()) - eligible.begin();
-  ReasonResult result = candidates.Finish(complete[best]);
+  ReasonResult result = candidates.Finish(complete, rewards, best);
   result.initial_reward = rewards[0];
   result.reward = rewards[best];
   return result;
@@ -101,7 +112,7 @@ absl::StatusOr<ReasonResult> RunSelfConsistency(const SelfConsistencyOptions& op
   NABLA_RETURN_IF_ERROR(candidates.RollOut(options.candidates, options.sampling, max_model_calls));
   const std::vector<size_t> complete = candidates.Complete();
   const std::vector<size_t> elected = Elect(candidates.Texts(complete), std::vector<double>(complete.size(), 1));
-  return candidates.Finish(complete[elected.front()]);
+  return candidates.Finish(complete, {}, elected.front());
 }
 
 }  // namespace nabla

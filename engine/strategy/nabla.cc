@@ -151,7 +151,7 @@ class NablaLoop {
     NABLA_ASSIGN_OR_RETURN(event.reward_before, Score(session_.before_proposal()));
     NABLA_ASSIGN_OR_RETURN(event.reward_after, Score(session_.response()));
     session_.usage().model_calls += kCallsPerAcceptanceTest;
-    event.accepted = *event.reward_after > *event.reward_before;
+    event.accepted = *event.reward_after - *event.reward_before > options_.min_reward_gain;
     return absl::OkStatus();
   }
 

@@ -100,6 +100,7 @@ TEST(ConversionTest, EveryFieldArrives) {
                                                               rejection_sampling: false
                                                               max_rollouts: 100
                                                               screening_candidates: 6
+                                                              min_reward_gain: 0.25
                                                             }
                                                             max_new_tokens: 1000
                                                             stop: "a"
@@ -131,6 +132,7 @@ TEST(ConversionTest, EveryFieldArrives) {
   EXPECT_FALSE(options.rejection_sampling);
   EXPECT_EQ(options.max_rollouts, 100);
   EXPECT_EQ(options.screening_candidates, 6);
+  EXPECT_EQ(options.min_reward_gain, 0.25);
 }
 
 TEST(ConversionTest, SampleAndGreedyAreRead) {
@@ -259,6 +261,12 @@ TEST(ConversionTest, EventsArriveWhole) {
   EXPECT_TRUE(revision.revision().accepted());
   const v1::ReasonEvent progress = ToProto(ProgressEvent{.position = 6, .gradient_steps = 20, .model_calls = 80}, "");
   EXPECT_EQ(progress.progress().model_calls(), 80u);
+  const v1::ReasonEvent candidate =
+      ToProto(CandidateEvent{.index = 3, .token_ids = {4, 5}, .text = "z", .chosen = true}, "");
+  EXPECT_EQ(candidate.candidate().index(), 3u);
+  EXPECT_EQ(candidate.candidate().token_ids(1), 5u);
+  EXPECT_FALSE(candidate.candidate().has_reward());
+  EXPECT_TRUE(candidate.candidate().chosen());
 }
 
 }  // namespace

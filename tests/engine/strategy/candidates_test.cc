@@ -32,6 +32,12 @@ TEST_F(CandidatesTest, TheBestOfIndependentSamplesIsTheAnswer) {
   EXPECT_EQ(*result->reward, rewards[best]);
   EXPECT_EQ(*result->initial_reward, rewards[0]);
   EXPECT_EQ(sink_.ids, samples[best]);
+  ASSERT_EQ(sink_.candidates.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(sink_.candidates[i].token_ids, samples[i]);
+    EXPECT_EQ(sink_.candidates[i].reward, rewards[i]);
+    EXPECT_EQ(sink_.candidates[i].chosen, i == best);
+  }
 }
 
 TEST_F(CandidatesTest, ThePromptIsRunOnceAndCallsAddUp) {

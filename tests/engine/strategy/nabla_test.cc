@@ -65,6 +65,22 @@ TEST_F(NablaTest, WithoutRejectionEveryRevisionIsAccepted) {
   }
 }
 
+TEST_F(NablaTest, ARevisionMustGainMoreThanAskedFor) {
+  NablaOptions options = Bold();
+  ASSERT_TRUE(Run(options).ok());
+  std::vector<double> gains;
+  for (const RevisionEvent& revision : sink_.revisions) {
+    if (revision.accepted) gains.push_back(*revision.reward_after - *revision.reward_before);
+  }
+  ASSERT_FALSE(gains.empty());
+  options.min_reward_gain = gains[0];
+  ASSERT_TRUE(Run(options).ok());
+  EXPECT_NE(usage_.revisions_rejected, 0);
+  for (const RevisionEvent& revision : sink_.revisions) {
+    EXPECT_EQ(revision.accepted, *revision.reward_after - *revision.reward_before > gains[0]);
+  }
+}
+
 TEST_F(NablaTest, OneRolloutCommitsItAsItIs) {
   NablaOptions options = Bold();
   options.max_rollouts = 1;

@@ -22,12 +22,14 @@ class CountingSink : public EventSink {
     if (const auto* committed = std::get_if<CommittedEvent>(&event))
       ids.insert(ids.end(), committed->token_ids.begin(), committed->token_ids.end());
     if (const auto* revision = std::get_if<RevisionEvent>(&event)) revisions.push_back(*revision);
+    if (const auto* candidate = std::get_if<CandidateEvent>(&event)) candidates.push_back(*candidate);
     if (std::holds_alternative<ProgressEvent>(event)) ++refinements;
     if (on_event) on_event(event);
   }
   std::function<void(const Event&)> on_event;
   std::vector<int32_t> ids;
   std::vector<RevisionEvent> revisions;
+  std::vector<CandidateEvent> candidates;
   int refinements = 0;
 };
 
@@ -51,7 +53,7 @@ class StrategyTest : public testing::Test {
   Parts NewRequest(uint64_t seed = 0) {
     constexpr int kTokens = 24;
     usage_ = Usage();
-    sink_.ids.clear(), sink_.revisions.clear(), sink_.refinements = 0;
+    sink_.ids.clear(), sink_.revisions.clear(), sink_.candidates.clear(), sink_.refinements = 0;
     Parts parts;
     parts.scorer = std::make_unique<ResponseScorer>(reward_.get(), map_.get(),
                                                     reward_->Open({{"user", "How many?"}}, kTokens).value(), &usage_);
