@@ -101,7 +101,7 @@ absl::StatusOr<Problem> ReadProblem(const std::string& line, size_t number) {
   if (question == nullptr || question->empty()) return wrong("\"question\" (or \"problem\") must be a text");
   const auto answer = json.find("answer");
   if (answer != json.end() && answer->is_number()) {
-    return Problem{*question, ParseAnswer(absl::StrCat(answer->get<double>()))};
+    return Problem{*question, {.text = answer->dump(), .number = answer->get<double>()}};
   }
   const std::string* text = TextOf(json, {"answer", "solution"});
   if (text == nullptr) return wrong("\"answer\" must be a number or a text");

@@ -109,7 +109,7 @@ class Session::RolloutJob : public SequenceJob {
     const int64_t end = s.cache.length() + 1 - s.prompt_tokens();
     if (end <= 0) return;
     const int64_t count = std::min(end, hidden.size(0));
-    CopyRows(hidden.narrow(0, hidden.size(0) - count, count), s.hidden, end - count);
+    if (s.options.keep_hidden) CopyRows(hidden.narrow(0, hidden.size(0) - count, count), s.hidden, end - count);
     if (end <= hidden.size(0)) s.cache.Publish(s.options.prompt_ids);
   }
 
@@ -231,6 +231,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Branch(uint64_t seed) {
   }
   Options options = s.options;
   options.seed = seed;
+  options.keep_hidden = false;
   NABLA_ASSIGN_OR_RETURN(std::unique_ptr<Session> branch,
                          Create(s.runner, std::move(options), s.stop, silent, s.usage));
   NABLA_RETURN_IF_ERROR(GuardTorch([&] {
@@ -262,7 +263,6 @@ void Session::Adopt(Session& branch) {
   s.stats = std::move(other.stats);
   s.stopped = other.stopped;
   s.cache = std::move(other.cache);
-  s.hidden = std::move(other.hidden);
   EmitDraft();
 }
 

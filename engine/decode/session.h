@@ -46,6 +46,7 @@ class Session {
     std::vector<std::string> stop;
     uint64_t seed = 0;
     int max_draft_tokens = 8;  // guessed ones that a pass verifies; 0: none
+    bool keep_hidden = true;   // hidden states, without which nothing can be refined
   };
   enum class Stream { kCommit, kDraft };  // decoded tokens are final at once, or a tail that may still change
 
@@ -60,7 +61,7 @@ class Session {
   absl::Status RollOut(const SamplingOptions& sampling, Stream stream);
 
   // Another session of the same request behind the same prompt, whose keys and values the two share, and that tells
-  // nobody what it decodes. Runs the prompt if nobody has. Ahead of all rollouts.
+  // nobody what it decodes and keeps no hidden states. Runs the prompt if nobody has. Ahead of all rollouts.
   absl::StatusOr<std::unique_ptr<Session>> Branch(uint64_t seed);
 
   // RollOut of this session and of its branches, decoded as one batch. All end where they stand once the request's
@@ -68,7 +69,8 @@ class Session {
   absl::Status RollOutTogether(absl::Span<const std::unique_ptr<Session>> branches, const SamplingOptions& sampling,
                                std::optional<int64_t> max_model_calls);
 
-  // The rollout of a branch, which loses it, in place of this one's; nothing is committed yet.
+  // The rollout of a branch, which loses it, in place of this one's; nothing is committed yet, and nothing of it can be
+  // refined.
   void Adopt(Session& branch);
 
   // Replaces the first ahead token by `token` and rolls out behind it; the current rollout is set aside until Accept or

@@ -35,7 +35,7 @@ struct SessionState {
         options(std::move(session_options)),
         random(options.seed),
         cache(runner->kv_pool()),
-        hidden(torch::empty({options.max_new_tokens + 1, model->config().hidden_size},
+        hidden(torch::empty({options.keep_hidden ? options.max_new_tokens + 1 : 0, model->config().hidden_size},
                             torch::TensorOptions(model->dtype()).device(model->device()))),
         detokenizer(model->shared_tokenizer(), /*skip_special_tokens=*/true) {}
 

@@ -5,7 +5,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 
@@ -54,8 +53,9 @@ std::optional<FinalAnswer> LastNumber(absl::string_view text) {
       ++i;
       continue;
     }
+    const size_t begin = i;
     const double number = ReadNumber(text, &i);
-    last = FinalAnswer{absl::StrCat(number), number};
+    last = FinalAnswer{.text = std::string(text.substr(begin, i - begin)), .number = number};
   }
   return last;
 }

@@ -29,6 +29,11 @@ TEST(EvaluationTest, ReadsNumbersAndTexts) {
   EXPECT_EQ((*problems)[1].answer.number, 2);
 }
 
+TEST(EvaluationTest, NumbersKeepAllTheirDigits) {
+  std::istringstream lines("{\"question\": \"a\", \"answer\": 12345678}\n");
+  EXPECT_EQ(ReadProblems(&lines)->front().answer.number, 12345678);
+}
+
 TEST(EvaluationTest, ReadsTheLayoutOfMath) {
   std::istringstream lines(
       "{\"problem\": \"a\", \"solution\": \"so \\\\boxed{\\\\frac{1}{2}}.\"}\n"
