@@ -6,11 +6,10 @@
 #include <optional>
 #include <thread>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/bootstrap.h"
+#include "client/cli/seconds.h"
 
 namespace nabla {
 namespace {
@@ -25,10 +24,6 @@ struct Totals {
   size_t rewarded = 0;
 };
 
-double Seconds(const google::protobuf::Duration& duration) {
-  return static_cast<double>(duration.seconds()) + duration.nanos() * 1e-9;
-}
-
 Totals Add(const StrategyScore& score) {
   Totals totals;
   for (const ProblemOutcome& outcome : score.outcomes) {
@@ -39,7 +34,7 @@ Totals Add(const StrategyScore& score) {
     totals.model_calls += static_cast<double>(usage.model_calls());
     totals.rollouts += usage.rollouts();
     totals.completion_tokens += usage.completion_tokens();
-    totals.seconds += Seconds(usage.total_time());
+    totals.seconds += ToSeconds(usage.total_time());
     totals.language_forward +=
         static_cast<double>(usage.language_model().forward_tokens() + usage.draft_model().forward_tokens());
     totals.language_backward += static_cast<double>(usage.language_model().backward_tokens());
@@ -76,12 +71,6 @@ std::string Mean(double sum, size_t count, const char* none) {
   return count == 0 ? none : absl::StrFormat("%.4g", sum / static_cast<double>(count));
 }
 
-// A solution in which the answer is marked.
-bool MarksAnswer(const std::string& text) {
-  return absl::StrContains(text, "####") || absl::StrContains(text, "\\boxed{") ||
-         absl::StrContains(absl::AsciiStrToLower(text), "the answer is");
-}
-
 // The first of the names that the object has as a text; null if none.
 const std::string* TextOf(const nlohmann::json& object, std::initializer_list<const char*> names) {
   for (const char* name : names) {
@@ -105,7 +94,7 @@ absl::StatusOr<Problem> ReadProblem(const std::string& line, size_t number) {
   }
   const std::string* text = TextOf(json, {"answer", "solution"});
   if (text == nullptr) return wrong("\"answer\" must be a number or a text");
-  if (MarksAnswer(*text)) {
+  if (MarksFinalAnswer(*text)) {
     const std::optional<FinalAnswer> marked = ExtractFinalAnswer(*text);
     if (marked.has_value()) return Problem{*question, *marked};
   } else if (answer == json.end()) {

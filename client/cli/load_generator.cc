@@ -12,6 +12,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/clock.h"
+#include "client/cli/seconds.h"
 
 namespace nabla {
 namespace {
@@ -22,10 +23,6 @@ constexpr double kProgressSeconds = 0.2;
 
 // A caller in a closed loop whose request failed comes back this much later, so that refusals do not become a flood.
 constexpr double kBackOffSeconds = 0.1;
-
-double Seconds(const google::protobuf::Duration& duration) {
-  return static_cast<double>(duration.seconds()) + duration.nanos() * 1e-9;
-}
 
 bool HasTokens(const v1::ReasonEvent& event) {
   return (event.has_committed() && event.committed().token_ids_size() > 0) ||
@@ -125,8 +122,8 @@ class Generator {
     sample.ended = Now();
     sample.status = finished.status();
     if (finished.ok()) {
-      sample.queue_seconds = Seconds(finished->usage().queue_time());
-      sample.queue_to_first_token_seconds = Seconds(finished->usage().time_to_first_token());
+      sample.queue_seconds = ToSeconds(finished->usage().queue_time());
+      sample.queue_to_first_token_seconds = ToSeconds(finished->usage().time_to_first_token());
     }
     const std::lock_guard<std::mutex> lock(mu_);  // notified under it: Run may return behind it
     --open_;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/seconds.h"
 
 namespace nabla {
 
@@ -32,7 +33,7 @@ std::string FormatSummary(const v1::Finished& finished) {
   parts.push_back(absl::StrCat(usage.completion_tokens(), " tokens"));
   parts.push_back(absl::StrCat(usage.model_calls(), " model calls"));
   if (usage.gradient_steps() > 0) parts.push_back(absl::StrCat(usage.gradient_steps(), " gradient steps"));
-  const double seconds = static_cast<double>(usage.total_time().seconds()) + usage.total_time().nanos() * 1e-9;
+  const double seconds = ToSeconds(usage.total_time());
   parts.push_back(absl::StrFormat("%.1f s", seconds));
   return absl::StrJoin(parts, " · ");
 }

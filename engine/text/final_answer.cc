@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
@@ -12,6 +13,8 @@ namespace nabla {
 namespace {
 
 constexpr char kMarker[] = "the answer is";
+constexpr char kHashes[] = "####";
+constexpr char kBoxed[] = "\\boxed{";
 
 bool IsDigitAt(absl::string_view text, size_t i) { return i < text.size() && absl::ascii_isdigit(text[i]); }
 
@@ -73,7 +76,7 @@ size_t ClosingBrace(absl::string_view text, size_t open) {
 // What stands in the last \boxed{…} or \fbox{…} that is closed.
 std::optional<absl::string_view> LastBoxed(absl::string_view text) {
   std::optional<absl::string_view> found;
-  for (const absl::string_view command : {"\\boxed{", "\\fbox{"}) {
+  for (const absl::string_view command : {kBoxed, "\\fbox{"}) {
     for (size_t at = text.find(command); at != absl::string_view::npos; at = text.find(command, at + 1)) {
       const size_t open = at + command.size() - 1, close = ClosingBrace(text, open);
       if (close == absl::string_view::npos) continue;
@@ -160,10 +163,15 @@ FinalAnswer ParseAnswer(absl::string_view text) {
   return answer;
 }
 
+bool MarksFinalAnswer(absl::string_view text) {
+  return absl::StrContains(text, kBoxed) || absl::StrContains(text, kHashes) ||
+         absl::StrContains(absl::AsciiStrToLower(text), kMarker);
+}
+
 std::optional<FinalAnswer> ExtractFinalAnswer(absl::string_view text) {
   if (const std::optional<absl::string_view> boxed = LastBoxed(text)) return ParseAnswer(*boxed);
-  if (const size_t hashes = text.rfind("####"); hashes != absl::string_view::npos) {
-    const absl::string_view behind = text.substr(hashes + 4);
+  if (const size_t hashes = text.rfind(kHashes); hashes != absl::string_view::npos) {
+    const absl::string_view behind = text.substr(hashes + sizeof(kHashes) - 1);
     return ParseAnswer(behind.substr(0, behind.find('\n')));
   }
   const size_t marker = absl::AsciiStrToLower(text).rfind(kMarker);

@@ -28,6 +28,9 @@ struct FinalAnswer {
 // closing bracket ("5-3" is 5 and 3).
 std::optional<FinalAnswer> ExtractFinalAnswer(absl::string_view text);
 
+// Whether the text has one of these three marks, or is only a text in which numbers may occur.
+bool MarksFinalAnswer(absl::string_view text);
+
 // The whole text as an answer, such as a data set's own: "\\dfrac{3}{4}", "3/4", "1,234 m", "90^\\circ", "x+1".
 FinalAnswer ParseAnswer(absl::string_view text);
 
