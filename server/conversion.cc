@@ -1,6 +1,7 @@
 #include "server/conversion.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -100,6 +101,28 @@ absl::Status ReadCandidates(const std::string& name, const Message& message, con
                    candidates);
 }
 
+absl::StatusOr<BeamOptions> ReadBeam(const v1::BeamOptions& message) {
+  BeamOptions options;
+  NABLA_RETURN_IF_ERROR(ReadSampling("beam.sampling", message.sampling(), &options.sampling));
+  if (message.has_width()) NABLA_RETURN_IF_ERROR(ReadCount("beam.width", message.width(), &options.width));
+  if (message.has_expansions()) {
+    NABLA_RETURN_IF_ERROR(ReadCount("beam.expansions", message.expansions(), &options.expansions));
+  }
+  if (message.has_subtrees()) NABLA_RETURN_IF_ERROR(ReadCount("beam.subtrees", message.subtrees(), &options.subtrees));
+  if (message.has_separator()) options.separator = message.separator();
+  return options;
+}
+
+absl::StatusOr<TailGuidedOptions> ReadTailGuided(const v1::TailGuidedOptions& message,
+                                                 const ConversionOptions& limits) {
+  TailGuidedOptions options;
+  NABLA_RETURN_IF_ERROR(ReadCandidates("tail_guided", message, limits, &options.candidates, &options.sampling));
+  if (message.has_states()) NABLA_RETURN_IF_ERROR(ReadCount("tail_guided.states", message.states(), &options.states));
+  if (message.has_probes()) NABLA_RETURN_IF_ERROR(ReadCount("tail_guided.probes", message.probes(), &options.probes));
+  if (message.has_separator()) options.separator = message.separator();
+  return options;
+}
+
 absl::StatusOr<Priority> ReadPriority(v1::Priority priority) {
   switch (priority) {
     case v1::PRIORITY_UNSPECIFIED:
@@ -138,6 +161,10 @@ absl::StatusOr<StrategyOptions> ReadStrategy(const v1::ReasonRequest& message, c
                                            &options.sampling));
       return options;
     }
+    case v1::ReasonRequest::kBeam:
+      return ReadBeam(message.beam());
+    case v1::ReasonRequest::kTailGuided:
+      return ReadTailGuided(message.tail_guided(), limits);
     case v1::ReasonRequest::STRATEGY_NOT_SET:
       break;
   }
@@ -278,13 +305,15 @@ absl::StatusOr<ReasonRequest> FromProto(const v1::ReasonRequest& message, const 
 v1::GetInfoResponse DescribePool(const EnginePool& pool) {
   v1::GetInfoResponse response;
   *response.mutable_model() = ToProto(pool.model_info());
-  response.add_strategies(StrategyName(GreedyOptions{}));
-  response.add_strategies(StrategyName(SampleOptions{}));
-  response.add_strategies(StrategyName(SelfConsistencyOptions{}));
   if (pool.reward_model_info().has_value()) {
     *response.mutable_reward_model() = ToProto(*pool.reward_model_info());
-    response.add_strategies(StrategyName(BestOfNOptions{}));
-    response.add_strategies(StrategyName(NablaOptions{}));
+  }
+  const StrategyOptions strategies[] = {GreedyOptions{},  SampleOptions{}, SelfConsistencyOptions{},
+                                        BestOfNOptions{}, BeamOptions{},   TailGuidedOptions{},
+                                        NablaOptions{}};
+  static_assert(std::size(strategies) == std::variant_size_v<StrategyOptions>);
+  for (const StrategyOptions& strategy : strategies) {
+    if (response.has_reward_model() || !NeedsReward(strategy)) response.add_strategies(StrategyName(strategy));
   }
   const PoolLoad load = pool.load();
   response.set_workers(load.capacity);

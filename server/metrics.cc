@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "engine/base/request.h"
+
 namespace nabla {
 namespace {
 
@@ -20,9 +22,6 @@ const Buckets kModelCalls = {10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000,
 const Buckets kRollouts = {1, 2, 3, 4, 6, 8, 12, 16, 32, 64, 128, 256, 512, 1024};
 const Buckets kBatchRows = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
 const Buckets kRewardGain = {-10, -1, -0.1, 0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100};
-
-// Strategies as StrategyName() gives them.
-const char* const kStrategies[] = {"greedy", "sample", "nabla", "best_of_n", "self_consistency"};
 
 prometheus::Family<prometheus::Counter>* CounterFamily(prometheus::Registry* registry, const char* name,
                                                        const char* help) {
@@ -59,7 +58,7 @@ prometheus::MetricFamily EngineFamily(const char* name, const char* help, promet
 
 Metrics::Metrics(const std::string& version) {
   AddCounters();
-  for (const char* strategy : kStrategies) AddHistograms(strategy);
+  for (const char* strategy : kStrategyNames) AddHistograms(strategy);
   prometheus::BuildGauge()
       .Name("nabla_build_info")
       .Help("Always 1; the version is the label.")

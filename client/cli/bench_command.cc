@@ -60,7 +60,7 @@ void AddFlags(BenchFlags* values, FlagSet* flags) {
   flags->Add("requests", &values->requests, "Measure so many requests a level instead of a duration.");
   flags->Add("data", &values->data, "JSON lines of {\"question\": …}; a few built-in ones if left out.");
   flags->Add("draw_seed", &values->draw_seed, "Seed of arrivals and of the choice of questions (default 1).");
-  flags->Add("strategy", &values->strategy, kStrategyHelp);
+  flags->Add("strategy", &values->strategy, RequestFlags::StrategyHelp());
   flags->Add("omit_drafts", &values->omit_drafts, "Have the server send final text alone.");
   flags->Add("timeout", &values->timeout, "Deadline of each request (default: none).");
   flags->Add("slo_ttft", &values->slo_ttft, "A good request has its first token within this.");

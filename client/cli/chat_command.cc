@@ -117,7 +117,7 @@ int RunChat(const std::vector<std::string>& arguments, Console* console) {
   ChatFlags values;
   FlagSet flags("nabla chat", "asks in turns; every question goes with what was said before.", "");
   AddServerFlags(&values.server, &flags);
-  flags.Add("strategy", &values.strategy, kStrategyHelp);
+  flags.Add("strategy", &values.strategy, RequestFlags::StrategyHelp());
   flags.Add("timeout", &values.timeout, "Give up on an answer after this long (default: never).");
   values.request.AddTo(&flags);
   const absl::StatusOr<std::vector<std::string>> positional = flags.Parse(arguments);

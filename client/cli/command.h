@@ -29,11 +29,6 @@ constexpr int kExitInterrupted = 130;
 
 constexpr char kDefaultServer[] = "127.0.0.1:50051";
 
-// Of --strategy, where it may be left out.
-constexpr char kStrategyHelp[] =
-    "greedy, sample, nabla, best_of_n or self_consistency (default: nabla if one of its flags is given or the server "
-    "has a reward model, else greedy).";
-
 // The world as a command sees it. Nothing is owned.
 struct Console {
   std::istream* in = nullptr;

@@ -49,6 +49,13 @@ void FlagSet::Add(const std::string& name, std::string* target, const std::strin
   });
 }
 
+void FlagSet::Add(const std::string& name, std::optional<std::string>* target, const std::string& help) {
+  AddFlag(name, "TEXT", help, [target](absl::string_view text) {
+    *target = std::string(text);
+    return true;
+  });
+}
+
 void FlagSet::Add(const std::string& name, std::vector<std::string>* target, const std::string& help) {
   AddFlag(name, "TEXT", help, [target](absl::string_view text) {
     target->emplace_back(text);

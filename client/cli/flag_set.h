@@ -28,6 +28,7 @@ class FlagSet {
   FlagSet(std::string command, std::string purpose, std::string positional);
 
   void Add(const std::string& name, std::string* target, const std::string& help);
+  void Add(const std::string& name, std::optional<std::string>* target, const std::string& help);
   void Add(const std::string& name, std::vector<std::string>* target, const std::string& help);  // may be given often
   void Add(const std::string& name, bool* target, const std::string& help);
   void Add(const std::string& name, std::optional<bool>* target, const std::string& help);

@@ -28,7 +28,7 @@ struct ReasonFlags {
 
 void AddFlags(ReasonFlags* values, FlagSet* flags) {
   AddServerFlags(&values->server, flags);
-  flags->Add("strategy", &values->strategy, kStrategyHelp);
+  flags->Add("strategy", &values->strategy, RequestFlags::StrategyHelp());
   flags->Add("timeout", &values->timeout, "Give up after this long (default: never).");
   flags->Add("json", &values->json, "Print the events, one JSON object a line.");
   values->request.AddTo(flags);

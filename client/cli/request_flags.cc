@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <type_traits>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -24,18 +25,50 @@ const char* const kNablaFlags[] = {"max_rollouts",         "iterations",
                                    "screening_candidates", "rejection_sampling",
                                    "min_reward_gain",      "continue_without_reward"};
 
+// Flags that are the field of the same name in the options of every strategy that has it.
+const char* const kOptionFlags[] = {"candidates", "weighted", "width",  "expansions",
+                                    "subtrees",   "states",   "probes", "separator"};
+
+// The fields of a request that hold a strategy's options, by its name.
+const google::protobuf::OneofDescriptor& Strategies() {
+  return *v1::ReasonRequest::descriptor()->FindOneofByName("strategy");
+}
+
+std::vector<std::string> StrategiesWith(const char* option) {
+  std::vector<std::string> names;
+  for (int i = 0; i < Strategies().field_count(); ++i) {
+    const google::protobuf::FieldDescriptor* strategy = Strategies().field(i);
+    if (strategy->message_type()->FindFieldByName(option) != nullptr) names.push_back(strategy->name());
+  }
+  return names;
+}
+
 const std::vector<FlagUse>& FlagUses() {
   static const auto* const uses = [] {
     auto* all = new std::vector<FlagUse>();
     for (const char* flag : kNablaFlags) all->push_back({flag, {"nabla"}});
-    all->push_back({"candidates", {"best_of_n", "self_consistency"}});
-    all->push_back({"weighted", {"best_of_n"}});
-    for (const char* flag : {"temperature", "top_k", "top_p"}) {
-      all->push_back({flag, {"sample", "nabla", "best_of_n", "self_consistency"}});
-    }
+    for (const char* flag : kOptionFlags) all->push_back({flag, StrategiesWith(flag)});
+    std::vector<std::string> sampling = StrategiesWith("sampling");
+    sampling.push_back("nabla");
+    for (const char* flag : {"temperature", "top_k", "top_p"}) all->push_back({flag, sampling});
     return all;
   }();
   return *uses;
+}
+
+// Sets the field of that name, where the options have one and a value was given.
+template <typename Value>
+void SetOption(google::protobuf::Message* options, const char* name, const std::optional<Value>& value) {
+  const google::protobuf::FieldDescriptor* field = options->GetDescriptor()->FindFieldByName(name);
+  if (field == nullptr || !value.has_value()) return;
+  const google::protobuf::Reflection* reflection = options->GetReflection();
+  if constexpr (std::is_same_v<Value, bool>) {
+    reflection->SetBool(options, field, *value);
+  } else if constexpr (std::is_same_v<Value, uint32_t>) {
+    reflection->SetUInt32(options, field, *value);
+  } else {
+    reflection->SetString(options, field, *value);
+  }
 }
 
 // "a, b or c".
@@ -48,7 +81,14 @@ std::string AnyOf(const std::vector<std::string>& names) {
 }  // namespace
 
 std::string RequestFlags::StrategyNames() {
-  return AnyOf({"greedy", "sample", "nabla", "best_of_n", "self_consistency"});
+  std::vector<std::string> names;
+  for (int i = 0; i < Strategies().field_count(); ++i) names.push_back(Strategies().field(i)->name());
+  return AnyOf(names);
+}
+
+std::string RequestFlags::StrategyHelp() {
+  return absl::StrCat(StrategyNames(),
+                      " (default: nabla if one of its flags is given or the server has a reward model, else greedy).");
 }
 
 void RequestFlags::AddTo(FlagSet* flags) {
@@ -63,8 +103,15 @@ void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add("temperature", &temperature_, "0 takes the most likely token (default: sample 0.7, nabla's rollouts 0).");
   flags->Add("top_k", &top_k_, "Draw from the k most likely tokens; 0 keeps all (default 0).");
   flags->Add("top_p", &top_p_, "Draw from the fewest tokens that hold this probability (default 1).");
-  flags->Add("candidates", &candidates_, "best_of_n, self_consistency: samples (default 8).");
+  flags->Add("candidates", &candidates_,
+             "best_of_n, self_consistency: samples (default 8); tail_guided: responses in all (default 32).");
   flags->Add("weighted", &weighted_, "best_of_n: add up the rewards of candidates with the same final answer.");
+  flags->Add("width", &width_, "beam: hypotheses kept behind every step (default 4).");
+  flags->Add("expansions", &expansions_, "beam: steps sampled behind each of them (default 4).");
+  flags->Add("subtrees", &subtrees_, "beam: groups of hypotheses that do not compete, a divisor of width (default 1).");
+  flags->Add("states", &states_, "tail_guided: first steps to be tried (default 4).");
+  flags->Add("probes", &probes_, "tail_guided: responses that try each (default 4).");
+  flags->Add("separator", &separator_, "beam, tail_guided: text that ends a step (default: an empty line).");
   flags->Add("max_rollouts", &max_rollouts_, "nabla: rollouts, the first one included (default 8).");
   flags->Add("iterations", &iterations_, "nabla: gradient steps a refinement (default 20).");
   flags->Add("learning_rate", &learning_rate_, "nabla: step of the optimiser (default 0.01).");
@@ -105,22 +152,7 @@ absl::StatusOr<v1::ReasonRequest> RequestFlags::Request(const std::string& strat
     system->set_content(system_);
   }
   for (const v1::Message& message : messages) *request.add_messages() = message;
-  if (strategy == "greedy") {
-    request.mutable_greedy();
-  } else if (strategy == "sample") {
-    v1::SampleOptions* sample = request.mutable_sample();
-    if (HasSampling()) FillSampling(sample->mutable_sampling());
-  } else if (strategy == "nabla") {
-    NABLA_RETURN_IF_ERROR(FillNabla(request.mutable_nabla()));
-  } else if (strategy == "best_of_n") {
-    FillCandidates(request.mutable_best_of_n());
-    if (weighted_.has_value()) request.mutable_best_of_n()->set_weighted(*weighted_);
-  } else if (strategy == "self_consistency") {
-    FillCandidates(request.mutable_self_consistency());
-  } else if (!strategy.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--strategy: must be ", StrategyNames(), ", got \"", strategy, "\""));
-  }
+  if (!strategy.empty()) NABLA_RETURN_IF_ERROR(FillStrategy(strategy, &request));
   if (max_new_tokens_.has_value()) request.set_max_new_tokens(*max_new_tokens_);
   if (seed_.has_value()) request.set_seed(*seed_);
   if (max_model_calls_.has_value()) request.set_max_model_calls(*max_model_calls_);
@@ -167,10 +199,25 @@ void RequestFlags::FillSampling(v1::Sampling* sampling) const {
   if (top_p_.has_value()) sampling->set_top_p(*top_p_);
 }
 
-template <typename Options>
-void RequestFlags::FillCandidates(Options* options) const {
-  if (candidates_.has_value()) options->set_candidates(*candidates_);
-  if (HasSampling()) FillSampling(options->mutable_sampling());
+absl::Status RequestFlags::FillStrategy(const std::string& name, v1::ReasonRequest* request) const {
+  const google::protobuf::FieldDescriptor* strategy = v1::ReasonRequest::descriptor()->FindFieldByName(name);
+  if (strategy == nullptr || strategy->containing_oneof() != &Strategies()) {
+    return absl::InvalidArgumentError(absl::StrCat("--strategy: must be ", StrategyNames(), ", got \"", name, "\""));
+  }
+  google::protobuf::Message* options = request->GetReflection()->MutableMessage(request, strategy);
+  SetOption(options, "candidates", candidates_);
+  SetOption(options, "weighted", weighted_);
+  SetOption(options, "width", width_);
+  SetOption(options, "expansions", expansions_);
+  SetOption(options, "subtrees", subtrees_);
+  SetOption(options, "states", states_);
+  SetOption(options, "probes", probes_);
+  SetOption(options, "separator", separator_);
+  const google::protobuf::FieldDescriptor* sampling = options->GetDescriptor()->FindFieldByName("sampling");
+  if (sampling != nullptr && HasSampling()) {
+    FillSampling(static_cast<v1::Sampling*>(options->GetReflection()->MutableMessage(options, sampling)));
+  }
+  return name == "nabla" ? FillNabla(request->mutable_nabla()) : absl::OkStatus();
 }
 
 absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {

@@ -37,8 +37,9 @@ class RequestFlags {
   // Whether a flag was given that only the strategy nabla looks at.
   static bool GivesNablaOptions(const FlagSet& flags);
 
-  // "greedy, sample, … or self_consistency", for help and errors.
+  // "greedy, sample, … or tail_guided", for errors, and what --strategy says in help.
   static std::string StrategyNames();
+  static std::string StrategyHelp();
 
   // INVALID_ARGUMENT naming a flag of `flags` that none of `strategies` looks at.
   static absl::Status CheckUsed(const FlagSet& flags, const std::vector<std::string>& strategies);
@@ -46,8 +47,7 @@ class RequestFlags {
  private:
   bool HasSampling() const { return temperature_.has_value() || top_k_.has_value() || top_p_.has_value(); }
   void FillSampling(v1::Sampling* sampling) const;
-  template <typename Options>
-  void FillCandidates(Options* options) const;
+  absl::Status FillStrategy(const std::string& name, v1::ReasonRequest* request) const;
   absl::Status FillNabla(v1::NablaOptions* options) const;
 
   std::optional<uint32_t> max_new_tokens_;
@@ -75,6 +75,12 @@ class RequestFlags {
   std::optional<bool> continue_without_reward_;
   std::optional<uint32_t> candidates_;
   std::optional<bool> weighted_;
+  std::optional<uint32_t> width_;
+  std::optional<uint32_t> expansions_;
+  std::optional<uint32_t> subtrees_;
+  std::optional<uint32_t> states_;
+  std::optional<uint32_t> probes_;
+  std::optional<std::string> separator_;
 };
 
 }  // namespace nabla

@@ -1,10 +1,11 @@
 #include "engine/base/request.h"
 
 #include <cmath>
-#include <iterator>
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "engine/base/status_macros.h"
 
 namespace nabla {
 namespace {
@@ -13,11 +14,12 @@ constexpr int kMaxStopSequences = 16;
 constexpr double kMaxTemperature = 100;
 constexpr int kMaxIterations = 1000;
 constexpr int kMaxCandidates = 1000;
+constexpr size_t kMaxSeparatorBytes = 64;
 constexpr size_t kMaxEcho = 64;  // bytes of a client's own text in an error
 
 // "field: must be WHAT, got VALUE".
 template <typename Value>
-absl::Status Require(bool holds, const std::string& field, const char* what, const Value& value) {
+absl::Status Require(bool holds, const std::string& field, absl::string_view what, const Value& value) {
   if (holds) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(field, ": must be ", what, ", got ", value));
 }
@@ -76,6 +78,71 @@ absl::Status ValidateRefinement(const RefinementOptions& options) {
                      finite_from_zero(options.reward_weight, "reward_weight")});
 }
 
+absl::Status ValidateSeparator(const std::string& separator, const std::string& field) {
+  NABLA_RETURN_IF_ERROR(Require(!separator.empty(), field, "some text", "none"));
+  return Require(separator.size() <= kMaxSeparatorBytes, field, "at most 64 bytes", separator.size());
+}
+
+// One overload a strategy that has options: the first error of them.
+struct StrategyValidator {
+  absl::Status operator()(const GreedyOptions&) const { return absl::OkStatus(); }
+  absl::Status operator()(const SampleOptions& options) const {
+    return ValidateSampling(options.sampling, "sample.sampling");
+  }
+  absl::Status operator()(const NablaOptions& options) const {
+    return FirstError({ValidateSampling(options.rollout, "nabla.rollout"),
+                       ValidateSampling(options.resample, "nabla.resample"), ValidateSelectors(options.selectors),
+                       ValidateRefinement(options.refinement),
+                       Require(options.screening_candidates >= 0 && options.screening_candidates <= kMaxCandidates,
+                               "nabla.screening_candidates", "0 to 1000", options.screening_candidates),
+                       Require(std::isfinite(options.min_reward_gain) && options.min_reward_gain >= 0,
+                               "nabla.min_reward_gain", "0 or more", options.min_reward_gain),
+                       Require(options.max_rollouts >= 1, "nabla.max_rollouts", "1 or more", options.max_rollouts)});
+  }
+  absl::Status operator()(const BestOfNOptions& options) const {
+    return FirstError({ValidateSampling(options.sampling, "best_of_n.sampling"),
+                       Require(options.candidates >= 1, "best_of_n.candidates", "1 or more", options.candidates)});
+  }
+  absl::Status operator()(const SelfConsistencyOptions& options) const {
+    return FirstError(
+        {ValidateSampling(options.sampling, "self_consistency.sampling"),
+         Require(options.candidates >= 1, "self_consistency.candidates", "1 or more", options.candidates)});
+  }
+  absl::Status operator()(const BeamOptions& options) const {
+    return FirstError({ValidateSampling(options.sampling, "beam.sampling"),
+                       ValidateSeparator(options.separator, "beam.separator"),
+                       Require(options.width >= 1, "beam.width", "1 or more", options.width),
+                       Require(options.expansions >= 1, "beam.expansions", "1 or more", options.expansions),
+                       Require(options.subtrees >= 1 && options.width % options.subtrees == 0, "beam.subtrees",
+                               absl::StrCat("a divisor of beam.width (", options.width, ")"), options.subtrees)});
+  }
+  absl::Status operator()(const TailGuidedOptions& options) const {
+    const int64_t probes = int64_t{options.states} * options.probes;
+    return FirstError({ValidateSampling(options.sampling, "tail_guided.sampling"),
+                       ValidateSeparator(options.separator, "tail_guided.separator"),
+                       Require(options.states >= 1, "tail_guided.states", "1 or more", options.states),
+                       Require(options.probes >= 2, "tail_guided.probes", "2 or more", options.probes),
+                       Require(options.candidates >= probes, "tail_guided.candidates",
+                               absl::StrCat("at least states × probes (", probes, ")"), options.candidates)});
+  }
+};
+
+struct RolloutCounter {
+  ResponseCount operator()(const GreedyOptions&) const { return {}; }
+  ResponseCount operator()(const SampleOptions&) const { return {}; }
+  ResponseCount operator()(const NablaOptions& options) const { return {options.max_rollouts, "nabla.max_rollouts"}; }
+  ResponseCount operator()(const BestOfNOptions& options) const { return {options.candidates, "best_of_n.candidates"}; }
+  ResponseCount operator()(const SelfConsistencyOptions& options) const {
+    return {options.candidates, "self_consistency.candidates"};
+  }
+  ResponseCount operator()(const BeamOptions& options) const {
+    return {int64_t{options.width} * options.expansions, "beam.width × beam.expansions"};
+  }
+  ResponseCount operator()(const TailGuidedOptions& options) const {
+    return {options.candidates, "tail_guided.candidates"};
+  }
+};
+
 absl::Status ValidateMessages(const ReasonRequest& request) {
   if (request.prompt) {
     if (!request.messages.empty())
@@ -99,16 +166,18 @@ absl::Status ValidateMessages(const ReasonRequest& request) {
 
 }  // namespace
 
-const char* StrategyName(const StrategyOptions& options) {
-  static constexpr const char* kNames[] = {"greedy", "sample", "nabla", "best_of_n", "self_consistency"};
-  static_assert(std::size(kNames) == std::variant_size_v<StrategyOptions>);
-  return kNames[options.index()];
+ResponseCount MostRollouts(const StrategyOptions& options) { return std::visit(RolloutCounter(), options); }
+
+bool NeedsReward(const StrategyOptions& options) {
+  return !std::holds_alternative<GreedyOptions>(options) && !std::holds_alternative<SampleOptions>(options) &&
+         !std::holds_alternative<SelfConsistencyOptions>(options);
 }
 
-int CandidateCount(const StrategyOptions& options) {
-  if (const auto* best_of_n = std::get_if<BestOfNOptions>(&options)) return best_of_n->candidates;
-  const auto* self_consistency = std::get_if<SelfConsistencyOptions>(&options);
-  return self_consistency != nullptr ? self_consistency->candidates : 1;
+int64_t MostHeld(const StrategyOptions& options) {
+  if (std::holds_alternative<NablaOptions>(options)) return 2;  // the one in hand and the one set aside
+  const int64_t rollouts = MostRollouts(options).count;
+  const auto* tail_guided = std::get_if<TailGuidedOptions>(&options);
+  return tail_guided != nullptr ? rollouts + tail_guided->states : rollouts;
 }
 
 absl::Status Validate(const ReasonRequest& request) {
@@ -122,29 +191,7 @@ absl::Status Validate(const ReasonRequest& request) {
   for (size_t i = 0; i < request.stop.size(); ++i) {
     if (request.stop[i].empty()) return absl::InvalidArgumentError(absl::StrCat("stop[", i, "]: must not be empty"));
   }
-  if (const auto* sample = std::get_if<SampleOptions>(&request.strategy))
-    return ValidateSampling(sample->sampling, "sample.sampling");
-  if (const auto* best_of_n = std::get_if<BestOfNOptions>(&request.strategy)) {
-    return FirstError(
-        {ValidateSampling(best_of_n->sampling, "best_of_n.sampling"),
-         Require(best_of_n->candidates >= 1, "best_of_n.candidates", "1 or more", best_of_n->candidates)});
-  }
-  if (const auto* self_consistency = std::get_if<SelfConsistencyOptions>(&request.strategy)) {
-    return FirstError({ValidateSampling(self_consistency->sampling, "self_consistency.sampling"),
-                       Require(self_consistency->candidates >= 1, "self_consistency.candidates", "1 or more",
-                               self_consistency->candidates)});
-  }
-  if (const auto* nabla = std::get_if<NablaOptions>(&request.strategy)) {
-    return FirstError({ValidateSampling(nabla->rollout, "nabla.rollout"),
-                       ValidateSampling(nabla->resample, "nabla.resample"), ValidateSelectors(nabla->selectors),
-                       ValidateRefinement(nabla->refinement),
-                       Require(nabla->screening_candidates >= 0 && nabla->screening_candidates <= kMaxCandidates,
-                               "nabla.screening_candidates", "0 to 1000", nabla->screening_candidates),
-                       Require(std::isfinite(nabla->min_reward_gain) && nabla->min_reward_gain >= 0,
-                               "nabla.min_reward_gain", "0 or more", nabla->min_reward_gain),
-                       Require(nabla->max_rollouts >= 1, "nabla.max_rollouts", "1 or more", nabla->max_rollouts)});
-  }
-  return absl::OkStatus();
+  return std::visit(StrategyValidator(), request.strategy);
 }
 
 }  // namespace nabla

@@ -8,6 +8,7 @@
 #define NABLA_ENGINE_BASE_REQUEST_H_
 
 #include <cstdint>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <variant>
@@ -82,14 +83,47 @@ struct SelfConsistencyOptions {
   SamplingOptions sampling;
 };
 
-using StrategyOptions =
-    std::variant<GreedyOptions, SampleOptions, NablaOptions, BestOfNOptions, SelfConsistencyOptions>;
+// Beam search over steps, guided by the reward of the text so far (arXiv 2408.03314). Needs a reward model.
+struct BeamOptions {
+  int width = 4;                   // ≥ 1; hypotheses kept behind every step
+  int expansions = 4;              // ≥ 1; next steps sampled behind each
+  int subtrees = 1;                // ≥ 1, divides width; hypotheses of different subtrees do not compete
+  std::string separator = "\n\n";  // not empty; a step ends with the token that completes it, or with the response
+  SamplingOptions sampling;
+};
 
-// How many candidates the options ask for: 1 where the strategy has none.
-int CandidateCount(const StrategyOptions& options);
+// A few responses behind each of several first steps, then the rest behind the step whose best response is expected to
+// be the best, by the upper tail of its rewards (arXiv 2602.01485). Needs a reward model.
+struct TailGuidedOptions {
+  int states = 4;                  // ≥ 1; first steps
+  int probes = 4;                  // ≥ 2; responses behind each
+  int candidates = 32;             // ≥ states × probes; responses in all
+  std::string separator = "\n\n";  // as in BeamOptions
+  SamplingOptions sampling;
+};
 
-// "greedy", "sample", "nabla", "best_of_n" or "self_consistency".
-const char* StrategyName(const StrategyOptions& options);
+using StrategyOptions = std::variant<GreedyOptions, SampleOptions, NablaOptions, BestOfNOptions, SelfConsistencyOptions,
+                                     BeamOptions, TailGuidedOptions>;
+
+// Names of the alternatives of StrategyOptions, in their order.
+inline constexpr const char* kStrategyNames[] = {"greedy",           "sample", "nabla",      "best_of_n",
+                                                 "self_consistency", "beam",   "tail_guided"};
+static_assert(std::size(kStrategyNames) == std::variant_size_v<StrategyOptions>);
+
+inline const char* StrategyName(const StrategyOptions& options) { return kStrategyNames[options.index()]; }
+
+// Whether the strategy cannot run without a reward model.
+bool NeedsReward(const StrategyOptions& options);
+
+// A number of responses, and the field or fields of the request that say so.
+struct ResponseCount {
+  int64_t count = 1;
+  std::string field;
+};
+
+// How many responses the strategy rolls out, or tries, at most; and how many of them it holds at once.
+ResponseCount MostRollouts(const StrategyOptions& options);
+int64_t MostHeld(const StrategyOptions& options);
 
 // Which requests leave the queue first.
 enum class Priority { kLow = 0, kNormal = 1, kHigh = 2 };

@@ -1,14 +1,12 @@
 #include "engine/decode/session.h"
 
 #include <algorithm>
-#include <cstring>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
-#include "engine/decode/drafter.h"
+#include "engine/decode/session_jobs.h"
 #include "engine/decode/session_state.h"
 #include "engine/kernels/elementwise.h"
 #include "engine/model/device.h"
@@ -18,170 +16,7 @@ namespace {
 
 constexpr absl::Duration kDraftInterval = absl::Milliseconds(15);  // drafts are whole tails: no eye needs more of them
 
-// Puts rows into `to` from row `begin` on.
-void CopyRows(const torch::Tensor& rows, const torch::Tensor& to, int64_t begin) {
-  if (to.is_cpu() && rows.is_contiguous()) {  // many times a step: torch's own copy costs more than the copying
-    const size_t row_bytes = static_cast<size_t>(to.size(1) * to.element_size());
-    std::memcpy(static_cast<char*>(to.data_ptr()) + begin * row_bytes, rows.data_ptr(), rows.size(0) * row_bytes);
-  } else {
-    to.narrow(0, begin, rows.size(0)).copy_(rows);
-  }
-}
-
-class SilentSink : public EventSink {
- public:
-  void OnEvent(Event /*event*/) override {}
-};
-
 }  // namespace
-
-// Runs the prompt up to its last token, whose turn it is when somebody wants to know what follows.
-class Session::PromptJob : public SequenceJob {
- public:
-  explicit PromptJob(SessionState* state) : SequenceJob(&state->cache, state->stop), state_(*state) {}
-
-  absl::Span<const int32_t> pending() const override {
-    const absl::Span<const int32_t> prompt = state_.options.prompt_ids;
-    return prompt.first(prompt.size() - 1).subspan(state_.cache.length());
-  }
-
-  void OnHidden(const torch::Tensor& hidden) override {
-    ++state_.usage->language_model.forward_passes;
-    state_.usage->language_model.forward_tokens += hidden.size(0);
-  }
-
- private:
-  SessionState& state_;
-};
-
-// An earlier rollout's guesses cost nothing, but are to be this many before they are preferred to a draft model's.
-constexpr size_t kTrustedTokens = 4;
-
-// Runs what the cache lacks of prompt and response, then appends tokens until the response is finished: one a pass, or
-// several where the rollout set aside or a draft model foretells them.
-class Session::RolloutJob : public SequenceJob {
- public:
-  RolloutJob(Session* session, const SamplingOptions& sampling, Stream stream,
-             std::optional<int64_t> max_model_calls = std::nullopt)
-      : SequenceJob(&session->state_->cache, session->state_->stop),
-        session_(*session),
-        sampling_(sampling),
-        stream_(stream),
-        max_model_calls_(max_model_calls) {
-    const SessionState& s = *session_.state_;
-    if (s.aside && s.options.max_draft_tokens > 0) {
-      drafter_.emplace(s.aside->response, s.response.size(), s.options.max_draft_tokens);
-    }
-    BeginStep();
-  }
-
-  absl::Span<const int32_t> pending() const override {
-    const SessionState& s = *session_.state_;
-    const int64_t held = s.cache.length(), prompt = s.prompt_tokens();
-    if (held < prompt) return absl::MakeConstSpan(s.options.prompt_ids).subspan(held);
-    if (!step_.empty()) return step_;
-    return absl::MakeConstSpan(s.response).subspan(held - prompt);
-  }
-
-  bool WantsDraft() const override { return step_.empty() && CanDraft(); }
-
-  // The guess is drawn as the token will be, with the same random number: like logits mostly give the same token.
-  bool OnDraftLogits(absl::Span<const float> logits) override {
-    const SessionState& s = *session_.state_;
-    if (!by_model_) {
-      by_model_ = true;
-      step_.assign(1, s.response.back());
-      random_ = s.random;
-    }
-    ++s.usage->draft_model.forward_passes;
-    ++s.usage->draft_model.forward_tokens;
-    step_.push_back(SampleToken(logits, sampling_, random_));
-    return step_.size() <= std::min(draft_length_, DraftRoom()) && !s.model->IsEndOfSequence(step_.back());
-  }
-
-  int64_t DraftTokens() const override { return by_model_ ? static_cast<int64_t>(step_.size()) - 1 : 0; }
-
-  void OnHidden(const torch::Tensor& hidden) override {
-    SessionState& s = *session_.state_;
-    ++s.usage->language_model.forward_passes;
-    s.usage->language_model.forward_tokens += hidden.size(0);
-    // The state behind token p predicts token p + 1; those inside the prompt predict nothing that is asked for.
-    const int64_t end = s.cache.length() + 1 - s.prompt_tokens();
-    if (end <= 0) return;
-    const int64_t count = std::min(end, hidden.size(0));
-    if (s.options.keep_hidden) CopyRows(hidden.narrow(0, hidden.size(0) - count, count), s.hidden, end - count);
-    if (end <= hidden.size(0)) s.cache.Publish(s.options.prompt_ids);
-  }
-
-  int64_t LogitsWanted(int64_t rows_run) override {
-    if (step_.empty()) return pending().empty() ? 1 : 0;
-    rows_ = rows_run;  // of a draft, as many as there was room for
-    return rows_;
-  }
-
-  bool OnLogits(absl::Span<const float> logits) override {
-    session_.Append(logits, sampling_, stream_);
-    done = session_.finished() || (max_model_calls_ && session_.usage().model_calls >= *max_model_calls_);
-    ++verified_;
-    const bool go_on = !done && verified_ < rows_ && session_.state_->response.back() == step_[verified_];
-    if (!go_on) EndStep();
-    return go_on;
-  }
-
- private:
-  void BeginStep() {
-    const SessionState& s = *session_.state_;
-    step_.clear();
-    by_model_ = false;
-    rows_ = verified_ = 0;
-    if (!drafter_ || !CanDraft()) return;
-    const absl::Span<const int32_t> draft = drafter_->Next(s.response, DraftRoom());
-    if (draft.empty() || (s.runner->drafts() && draft.size() < kTrustedTokens)) return;
-    step_.push_back(s.response.back());
-    step_.insert(step_.end(), draft.begin(), draft.end());
-  }
-
-  // Only the last token may be missing from the cache.
-  bool CanDraft() const {
-    const SessionState& s = *session_.state_;
-    const int64_t known = s.prompt_tokens() + static_cast<int64_t>(s.response.size());
-    return !done && !s.response.empty() && s.cache.length() + 1 == known && DraftRoom() > 0;
-  }
-
-  // As many as are still to come but the one that a pass brings in any case.
-  size_t DraftRoom() const {
-    const SessionState& s = *session_.state_;
-    return std::min<size_t>(s.options.max_new_tokens - s.response.size() - 1, s.options.max_draft_tokens);
-  }
-
-  // Forgets the keys and values of draft tokens that were not drawn.
-  void EndStep() {
-    SessionState& s = *session_.state_;
-    if (rows_ > 1) {
-      const int64_t drafted = rows_ - 1, accepted = verified_ - 1;
-      if (by_model_) {
-        const auto most = static_cast<size_t>(s.options.max_draft_tokens);
-        draft_length_ =
-            accepted == drafted ? std::min(2 * draft_length_, most) : std::max<size_t>(1, draft_length_ / 2);
-      }
-      s.usage->draft_tokens_accepted += accepted;
-      s.usage->draft_tokens_rejected += drafted - accepted;
-      s.cache.Truncate(s.prompt_tokens() + static_cast<int64_t>(s.response.size()) - 1);
-    }
-    BeginStep();
-  }
-
-  Session& session_;
-  const SamplingOptions& sampling_;
-  const Stream stream_;
-  const std::optional<int64_t> max_model_calls_;
-  std::optional<Drafter> drafter_;
-  bool by_model_ = false;            // whose guesses step_ holds: the draft model's, or those of the earlier rollout
-  size_t draft_length_ = 8;          // of the draft model's next
-  RandomSource random_{0};           // a copy of the session's, drawn from ahead of it
-  std::vector<int32_t> step_;        // the last token and what may follow it; empty without a draft
-  int64_t rows_ = 0, verified_ = 0;  // of step_: run, and looked at
-};
 
 Session::Session(std::unique_ptr<SessionState> state) : state_(std::move(state)) {}
 Session::~Session() = default;
@@ -223,7 +58,6 @@ absl::Status Session::RollOut(const SamplingOptions& sampling, Stream stream) {
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Branch(uint64_t seed) {
   SessionState& s = *state_;
-  static SilentSink* const silent = new SilentSink();
   if (s.cache.length() == 0) {
     s.cache.StartFrom(s.options.prompt_ids);
     PromptJob job(&s);
@@ -233,29 +67,35 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Branch(uint64_t seed) {
   options.seed = seed;
   options.keep_hidden = false;
   NABLA_ASSIGN_OR_RETURN(std::unique_ptr<Session> branch,
-                         Create(s.runner, std::move(options), s.stop, silent, s.usage));
+                         Create(s.runner, std::move(options), s.stop, /*sink=*/nullptr, s.usage));
+  SessionState& other = *branch->state_;
+  other.response = s.response;
+  other.stats = s.stats;
+  other.stopped = s.stopped;
   NABLA_RETURN_IF_ERROR(GuardTorch([&] {
-    branch->state_->cache = s.cache.Fork(s.prompt_tokens() - 1);
+    other.cache = s.cache.Fork(s.cache.length());
     return absl::OkStatus();
   }));
   return branch;
 }
 
-absl::Status Session::RollOutTogether(absl::Span<const std::unique_ptr<Session>> branches,
-                                      const SamplingOptions& sampling, std::optional<int64_t> max_model_calls) {
-  if (state_->cache.length() == 0) state_->cache.StartFrom(state_->options.prompt_ids);
+absl::Status Session::RollOutTogether(absl::Span<Session* const> sessions, const SamplingOptions& sampling,
+                                      std::optional<int64_t> max_model_calls, const std::string& separator) {
+  SessionState& s = *state_;
+  const RolloutLimits limits{.max_model_calls = max_model_calls, .separator = separator};
+  if (s.cache.length() == 0) s.cache.StartFrom(s.options.prompt_ids);
   std::vector<std::unique_ptr<RolloutJob>> jobs;
-  jobs.push_back(std::make_unique<RolloutJob>(this, sampling, Stream::kDraft, max_model_calls));
-  for (const std::unique_ptr<Session>& branch : branches) {
-    jobs.push_back(std::make_unique<RolloutJob>(branch.get(), sampling, Stream::kDraft, max_model_calls));
-  }
-  state_->usage->rollouts += static_cast<int>(jobs.size());
   std::vector<SequenceJob*> batch;
-  for (const std::unique_ptr<RolloutJob>& job : jobs) batch.push_back(job.get());
-  NABLA_RETURN_IF_ERROR(state_->runner->Run(batch));
-  EmitDraft();
-  return absl::OkStatus();
+  for (Session* session : sessions) {
+    if (session->finished()) continue;
+    jobs.push_back(std::make_unique<RolloutJob>(session, sampling, Stream::kDraft, limits));
+    batch.push_back(jobs.back().get());
+  }
+  s.usage->rollouts += static_cast<int>(batch.size());
+  return s.runner->Run(batch);
 }
+
+void Session::Show(const Session& branch) { EmitDraft(branch.state_->response); }
 
 void Session::Adopt(Session& branch) {
   SessionState &s = *state_, &other = *branch.state_;
@@ -263,15 +103,15 @@ void Session::Adopt(Session& branch) {
   s.stats = std::move(other.stats);
   s.stopped = other.stopped;
   s.cache = std::move(other.cache);
-  EmitDraft();
 }
 
 absl::Status Session::Decode(const SamplingOptions& sampling, Stream stream) {
   if (!finished()) {
-    RolloutJob job(this, sampling, stream);
+    const RolloutLimits limits;
+    RolloutJob job(this, sampling, stream, limits);
     NABLA_RETURN_IF_ERROR(state_->runner->Run(job));
   }
-  if (stream == Stream::kDraft) EmitDraft();
+  if (stream == Stream::kDraft) EmitDraft(state_->response);
   return absl::OkStatus();
 }
 
@@ -282,13 +122,13 @@ void Session::Append(absl::Span<const float> logits, const SamplingOptions& samp
   const int32_t token = sampling.temperature > 0 ? SampleToken(logits, sampling, s.random) : stats.argmax;
   s.response.push_back(token);
   s.stats.push_back({.argmax = stats.argmax, .confidence = stats.confidence, .entropy = stats.entropy});
-  s.stopped = EndsWithStopSequence();
+  s.stopped = EndsWith(s.options.stop);
   ++s.usage->decoded_tokens;
   ++s.usage->model_calls;
   if (stream == Stream::kCommit) {
     Commit(1);
   } else if (s.response.size() == 1 || absl::Now() - s.last_draft >= kDraftInterval) {
-    EmitDraft();
+    EmitDraft(s.response);
   }
 }
 
@@ -307,7 +147,7 @@ absl::Status Session::Propose(int32_t token, const SamplingOptions& sampling) {
     s.response.resize(position);
     s.response.push_back(token);
     s.stats.resize(position + 1);  // the position's own statistics are those of the same hidden state
-    s.stopped = EndsWithStopSequence();
+    s.stopped = EndsWith(s.options.stop);
     ++s.usage->rollouts;
     return absl::OkStatus();
   }));
@@ -324,8 +164,8 @@ void Session::Reject() {
   s.stats = std::move(aside.stats);
   s.stopped = aside.stopped;
   s.cache = std::move(aside.cache);
-  CopyRows(aside.hidden_tail, s.hidden, aside.hidden_begin);
-  EmitDraft();
+  s.KeepHidden(aside.hidden_tail, aside.hidden_begin);
+  EmitDraft(s.response);
 }
 
 void Session::Commit(int count) {
@@ -350,29 +190,33 @@ bool Session::finished() const {
          s.model->IsEndOfSequence(s.response.back());
 }
 
-// Looks at the bytes that the last token added, and as many before them as a stop sequence can reach back.
-bool Session::EndsWithStopSequence() const {
+// Whether the last token has completed one of `texts`: looks at its bytes, and as many before them as can belong to
+// one.
+bool Session::EndsWith(const std::vector<std::string>& texts) const {
   const SessionState& s = *state_;
-  if (s.options.stop.empty() || s.response.empty()) return false;
+  if (texts.empty() || s.response.empty()) return false;
   size_t longest = 0;
-  for (const std::string& stop : s.options.stop) longest = std::max(longest, stop.size());
+  for (const std::string& text : texts) longest = std::max(longest, text.size());
   const Tokenizer& tokenizer = s.model->tokenizer();
-  const size_t wanted = longest + tokenizer.TokenBytes(s.response.back()).size();
+  const size_t last = tokenizer.IsSpecial(s.response.back()) ? 0 : tokenizer.TokenBytes(s.response.back()).size();
   std::string tail;
-  for (auto it = s.response.rbegin(); it != s.response.rend() && tail.size() < wanted; ++it) {
+  for (auto it = s.response.rbegin(); it != s.response.rend() && tail.size() < longest + last; ++it) {
     if (!tokenizer.IsSpecial(*it)) tail.insert(0, std::string(tokenizer.TokenBytes(*it)));
   }
-  return std::any_of(s.options.stop.begin(), s.options.stop.end(),
-                     [&](const std::string& stop) { return absl::StrContains(tail, stop); });
+  return std::any_of(texts.begin(), texts.end(), [&](const std::string& text) {
+    const size_t within = std::min(tail.size(), text.size() + last - 1);  // texts are not empty
+    return absl::StrContains(absl::string_view(tail).substr(tail.size() - within), text);
+  });
 }
 
-void Session::EmitDraft() {
+void Session::EmitDraft(absl::Span<const int32_t> response) {
   SessionState& s = *state_;
+  if (s.sink == nullptr) return;
   DraftEvent draft{.position = s.committed};
   StreamingDetokenizer detokenizer = s.detokenizer;
-  for (size_t i = s.committed; i < s.response.size(); ++i) {
-    draft.token_ids.push_back(s.response[i]);
-    draft.token_texts.push_back(detokenizer.Push(s.response[i]));
+  for (size_t i = s.committed; i < response.size(); ++i) {
+    draft.token_ids.push_back(response[i]);
+    draft.token_texts.push_back(detokenizer.Push(response[i]));
   }
   if (!draft.token_texts.empty()) draft.token_texts.back() += detokenizer.Flush();
   for (const std::string& text : draft.token_texts) draft.text += text;

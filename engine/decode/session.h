@@ -50,8 +50,8 @@ class Session {
   };
   enum class Stream { kCommit, kDraft };  // decoded tokens are final at once, or a tail that may still change
 
-  // All of `runner`, `stop`, `sink` and `usage` must outlive the session. OUT_OF_RANGE where the prompt leaves no room
-  // for a token; max_new_tokens is cut to the room there is.
+  // All of `runner`, `stop`, `sink` (null: nobody is told) and `usage` must outlive the session. OUT_OF_RANGE where the
+  // prompt leaves no room for a token; max_new_tokens is cut to the room there is.
   static absl::StatusOr<std::unique_ptr<Session>> Create(ModelRunner* runner, Options options, const StopToken* stop,
                                                          EventSink* sink, Usage* usage);
   ~Session();
@@ -60,14 +60,19 @@ class Session {
   // has run one that begins alike.
   absl::Status RollOut(const SamplingOptions& sampling, Stream stream);
 
-  // Another session of the same request behind the same prompt, whose keys and values the two share, and that tells
-  // nobody what it decodes and keeps no hidden states. Runs the prompt if nobody has. Ahead of all rollouts.
+  // Another session of the same request that goes on behind the same text, whose keys and values the two share, and
+  // that tells nobody what it decodes and keeps no hidden states. Runs the prompt if nobody has. Nothing may be
+  // committed.
   absl::StatusOr<std::unique_ptr<Session>> Branch(uint64_t seed);
 
-  // RollOut of this session and of its branches, decoded as one batch. All end where they stand once the request's
-  // model calls have reached `max_model_calls`.
-  absl::Status RollOutTogether(absl::Span<const std::unique_ptr<Session>> branches, const SamplingOptions& sampling,
-                               std::optional<int64_t> max_model_calls);
+  // Rolls out sessions of this request, this one or branches, as one batch; those finished stay as they are. Each ends
+  // with the token that completes `separator`, if one is given, and all end where they stand once the request's model
+  // calls have reached `max_model_calls`.
+  absl::Status RollOutTogether(absl::Span<Session* const> sessions, const SamplingOptions& sampling,
+                               std::optional<int64_t> max_model_calls, const std::string& separator = "");
+
+  // Tells the caller a branch's text as the draft.
+  void Show(const Session& branch);
 
   // The rollout of a branch, which loses it, in place of this one's; nothing is committed yet, and nothing of it can be
   // refined.
@@ -110,8 +115,8 @@ class Session {
   explicit Session(std::unique_ptr<SessionState> state);
   absl::Status Decode(const SamplingOptions& sampling, Stream stream);
   void Append(absl::Span<const float> logits, const SamplingOptions& sampling, Stream stream);
-  bool EndsWithStopSequence() const;
-  void EmitDraft();
+  bool EndsWith(const std::vector<std::string>& texts) const;
+  void EmitDraft(absl::Span<const int32_t> response);
 
   std::unique_ptr<SessionState> state_;
 };

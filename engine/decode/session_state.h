@@ -4,6 +4,7 @@
 
 #include <torch/torch.h>
 
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,6 +39,16 @@ struct SessionState {
         hidden(torch::empty({options.keep_hidden ? options.max_new_tokens + 1 : 0, model->config().hidden_size},
                             torch::TensorOptions(model->dtype()).device(model->device()))),
         detokenizer(model->shared_tokenizer(), /*skip_special_tokens=*/true) {}
+
+  // Puts hidden states [n, H] into rows [begin, begin + n).
+  void KeepHidden(const torch::Tensor& rows, int64_t begin) const {
+    if (hidden.is_cpu() && rows.is_contiguous()) {  // many times a step: torch's own copy costs more than the copying
+      const size_t row_bytes = static_cast<size_t>(hidden.size(1) * hidden.element_size());
+      std::memcpy(static_cast<char*>(hidden.data_ptr()) + begin * row_bytes, rows.data_ptr(), rows.size(0) * row_bytes);
+    } else {
+      hidden.narrow(0, begin, rows.size(0)).copy_(rows);
+    }
+  }
 
   int64_t prompt_tokens() const { return static_cast<int64_t>(options.prompt_ids.size()); }
 

@@ -1,7 +1,7 @@
 #include "engine/pool/limits.h"
 
 #include <cstdint>
-#include <variant>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
@@ -15,7 +15,7 @@ absl::Status CheckAtLeast(const char* option, int64_t value, int64_t least) {
   return absl::InvalidArgumentError(absl::StrCat(option, " is ", value, "; expected ", least, " or more"));
 }
 
-absl::Status CheckAtMost(const char* field, int value, int limit) {
+absl::Status CheckAtMost(const std::string& field, int64_t value, int64_t limit) {
   if (value <= limit) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(field, ": must be at most ", limit, " on this server, got ", value));
 }
@@ -43,17 +43,13 @@ absl::Status ValidateEnginePoolOptions(const EnginePoolOptions& options) {
 
 absl::Status CheckLimits(const EnginePoolOptions& options, const ReasonRequest& request) {
   NABLA_RETURN_IF_ERROR(CheckAtMost("max_new_tokens", request.max_new_tokens, options.max_new_tokens_limit));
-  if (const auto* nabla = std::get_if<NablaOptions>(&request.strategy)) {
-    return CheckAtMost("nabla.max_rollouts", nabla->max_rollouts, options.max_rollouts_limit);
-  }
-  return CheckAtMost(absl::StrCat(StrategyName(request.strategy), ".candidates").c_str(),
-                     CandidateCount(request.strategy), options.max_rollouts_limit);
+  const ResponseCount rollouts = MostRollouts(request.strategy);
+  return CheckAtMost(rollouts.field, rollouts.count, options.max_rollouts_limit);
 }
 
 int64_t EstimateTokens(const Engine::Prepared& prepared) {
-  const auto* nabla = std::get_if<NablaOptions>(&prepared.request.strategy);
-  const int64_t rollouts = nabla != nullptr ? nabla->max_rollouts : CandidateCount(prepared.request.strategy);
-  return static_cast<int64_t>(prepared.prompt_ids.size()) + prepared.request.max_new_tokens * rollouts;
+  return static_cast<int64_t>(prepared.prompt_ids.size()) +
+         prepared.request.max_new_tokens * MostRollouts(prepared.request.strategy).count;
 }
 
 }  // namespace nabla

@@ -161,12 +161,11 @@ absl::StatusOr<Engine::Prepared> ModelEngine::Prepare(ReasonRequest request) con
   return prepared;
 }
 
-// Positions that the request may come to hold: its prompt and its responses (nabla: the one in hand and the one set
-// aside); each begins and ends in a block that it has for itself.
+// Positions that the request may come to hold: its prompt and its responses, each of which begins and ends in a block
+// that it has for itself.
 absl::StatusOr<int64_t> ModelEngine::KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const {
   const bool scored = NeedsReward(request.strategy);
-  const int64_t responses =
-      std::holds_alternative<NablaOptions>(request.strategy) ? 2 : CandidateCount(request.strategy);
+  const int64_t responses = MostHeld(request.strategy);
   int64_t tokens = prompt_tokens + responses * request.max_new_tokens;
   if (scored && local_reward_model_ != nullptr) {
     NABLA_ASSIGN_OR_RETURN(const int64_t reward_tokens,

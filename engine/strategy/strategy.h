@@ -21,9 +21,6 @@ namespace nabla {
 
 inline constexpr int kCallsPerScore = 1;  // model calls of a response scored, beside those of the paper
 
-// Whether a strategy cannot run without a reward model.
-bool NeedsReward(const StrategyOptions& options);
-
 absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& session, ResponseScorer* scorer);
 
 absl::StatusOr<ReasonResult> RunGreedy(Session& session);
@@ -32,6 +29,10 @@ absl::StatusOr<ReasonResult> RunBestOfN(const BestOfNOptions& options, std::opti
                                         Session& session, ResponseScorer& scorer);
 absl::StatusOr<ReasonResult> RunSelfConsistency(const SelfConsistencyOptions& options,
                                                 std::optional<int64_t> max_model_calls, Session& session);
+absl::StatusOr<ReasonResult> RunBeam(const BeamOptions& options, std::optional<int64_t> max_model_calls,
+                                     Session& session, ResponseScorer& scorer);
+absl::StatusOr<ReasonResult> RunTailGuided(const TailGuidedOptions& options, std::optional<int64_t> max_model_calls,
+                                           Session& session, ResponseScorer& scorer);
 absl::StatusOr<ReasonResult> RunNabla(const NablaOptions& options, std::optional<int64_t> max_model_calls,
                                       Session& session, ResponseScorer* scorer);
 

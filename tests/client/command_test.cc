@@ -197,12 +197,20 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"reason"}, "nabla: no question; write nabla reason \"question\", or - to read it from standard input\n"},
       {{"reason", "what", "now"}, "nabla: unexpected argument \"now\"; put the question in quotes\n"},
       {{"reason", "q", "--stratgy=nabla"}, "nabla: unknown flag --stratgy; see nabla reason --help\n"},
-      {{"reason", "q", "--strategy=beam"},
-       "nabla: --strategy: must be greedy, sample, nabla, best_of_n or self_consistency, got \"beam\"\n"},
+      {{"reason", "q", "--strategy=best"},
+       "nabla: --strategy: must be greedy, sample, nabla, best_of_n, self_consistency, beam or tail_guided, got "
+       "\"best\"\n"},
+      // A field of the request, but not one that holds a strategy.
+      {{"reason", "q", "--strategy=seed"},
+       "nabla: --strategy: must be greedy, sample, nabla, best_of_n, self_consistency, beam or tail_guided, got "
+       "\"seed\"\n"},
+      {{"reason", "q", "--strategy=beam", "--states=2"},
+       "nabla: --states: has no effect without the strategy tail_guided\n"},
       {{"reason", "q", "--strategy=nabla", "--parameter=x"},
        "nabla: --parameter: must be logits or hidden, got \"x\"\n"},
       {{"reason", "q", "--strategy=greedy", "--top_k=2"},
-       "nabla: --top_k: has no effect without the strategy sample, nabla, best_of_n or self_consistency\n"},
+       "nabla: --top_k: has no effect without the strategy sample, best_of_n, self_consistency, beam, "
+       "tail_guided or nabla\n"},
       {{"reason", "q", "--strategy=greedy", "--iterations=2"},
        "nabla: --iterations: has no effect without the strategy nabla\n"},
       {{"info", "x"}, "nabla: unexpected argument \"x\"\n"},
@@ -232,9 +240,11 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"eval"}, "nabla: --data must name a file of JSON lines, for example --data=problems.jsonl\n"},
       {{"eval", "--data=/nowhere.jsonl"}, "nabla: --data: cannot read /nowhere.jsonl\n"},
       {{"eval", "--data=x", "--strategies=greedy,"},
-       "nabla: --strategies: each must be greedy, sample, nabla, best_of_n or self_consistency, got \"\"\n"},
+       "nabla: --strategies: each must be greedy, sample, nabla, best_of_n, self_consistency, beam or tail_guided, "
+       "got \"\"\n"},
       {{"eval", "--data=x", "--strategies=greedy:candidates=4"},
-       "nabla: --strategies: --candidates: has no effect without the strategy best_of_n or self_consistency\n"},
+       "nabla: --strategies: --candidates: has no effect without the strategy best_of_n, "
+       "self_consistency or tail_guided\n"},
       {{"eval", "--data=x", "--strategies=best_of_n:candidate=4"},
        "nabla: --strategies: unknown flag --candidate; see nabla eval --help\n"},
       {{"reason", "q", "--strategy=self_consistency", "--weighted"},
@@ -269,7 +279,7 @@ TEST_F(CommandTest, InfoPrintsModelsLimitsAndLoad) {
       HasSubstr("model         writer (WriterForCausalLM, 5 parameters, float32 on cpu, up to 128 tokens)\n"
                 "reward model  judge (JudgeForSequenceClassification, 7 parameters, float32 on cpu, up to 64 tokens, "
                 "classifier)\n"
-                "strategies    greedy, sample, self_consistency, best_of_n, nabla\n"
+                "strategies    greedy, sample, self_consistency, best_of_n, beam, tail_guided, nabla\n"
                 "limits        4096 new tokens, 1024 rollouts a request\n"
                 "engine        cpu: up, 2 running, 50% of the key/value memory in use\n"
                 "load          2 running, 3 waiting, 4 can run at once\n"));

@@ -156,6 +156,35 @@ TEST(ConversionTest, CandidatesAreRead) {
   EXPECT_EQ(std::get<SelfConsistencyOptions>(vote->strategy).candidates, 8);
 }
 
+TEST(ConversionTest, SearchesAreRead) {
+  const auto beam =
+      FromProto(Message("beam { width: 6 expansions: 2 subtrees: 3 separator: '. ' sampling { top_k: 5 } }"), kOptions);
+  ASSERT_TRUE(beam.ok()) << beam.status();
+  const auto& beam_options = std::get<BeamOptions>(beam->strategy);
+  EXPECT_EQ(beam_options.width, 6);
+  EXPECT_EQ(beam_options.expansions, 2);
+  EXPECT_EQ(beam_options.subtrees, 3);
+  EXPECT_EQ(beam_options.separator, ". ");
+  EXPECT_EQ(beam_options.sampling.top_k, 5);
+  const auto tail = FromProto(
+      Message("tail_guided { states: 2 probes: 3 candidates: 9 separator: ';' sampling { top_k: 5 } }"), kOptions);
+  ASSERT_TRUE(tail.ok()) << tail.status();
+  const auto& tail_options = std::get<TailGuidedOptions>(tail->strategy);
+  EXPECT_EQ(tail_options.states, 2);
+  EXPECT_EQ(tail_options.probes, 3);
+  EXPECT_EQ(tail_options.candidates, 9);
+  EXPECT_EQ(tail_options.separator, ";");
+  EXPECT_EQ(tail_options.sampling.top_k, 5);
+  EXPECT_EQ(std::get<BeamOptions>(FromProto(Message("beam {}"), kOptions)->strategy).separator, "\n\n");
+}
+
+// The name in the API, on the command line and in metrics is one.
+TEST(ConversionTest, StrategiesAreNamedAsTheirFields) {
+  const google::protobuf::OneofDescriptor* fields = v1::ReasonRequest::descriptor()->FindOneofByName("strategy");
+  ASSERT_EQ(fields->field_count(), std::variant_size_v<StrategyOptions>);
+  for (int i = 0; i < fields->field_count(); ++i) EXPECT_EQ(fields->field(i)->name(), kStrategyNames[i]);
+}
+
 TEST(ConversionTest, EmptySelectorsSelectEveryPosition) {
   const absl::StatusOr<ReasonRequest> request = FromProto(Message("nabla { selectors {} }"), kOptions);
   ASSERT_TRUE(request.ok()) << request.status();

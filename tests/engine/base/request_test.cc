@@ -70,6 +70,24 @@ TEST(RequestTest, CandidatesAreChecked) {
             "self_consistency.candidates: must be 1 or more, got -1");
 }
 
+TEST(RequestTest, SearchesAreChecked) {
+  const auto beam = [](const BeamOptions& options) { return ErrorOf([&](ReasonRequest& r) { r.strategy = options; }); };
+  EXPECT_EQ(beam({.width = 0}), "beam.width: must be 1 or more, got 0");
+  EXPECT_EQ(beam({.expansions = 0}), "beam.expansions: must be 1 or more, got 0");
+  EXPECT_EQ(beam({.width = 4, .subtrees = 3}), "beam.subtrees: must be a divisor of beam.width (4), got 3");
+  EXPECT_EQ(beam({.subtrees = 0}), "beam.subtrees: must be a divisor of beam.width (4), got 0");
+  EXPECT_EQ(beam({.separator = ""}), "beam.separator: must be some text, got none");
+  EXPECT_EQ(beam({.separator = std::string(65, '-')}), "beam.separator: must be at most 64 bytes, got 65");
+  EXPECT_EQ(beam({.sampling = {.top_p = 0}}), "beam.sampling.top_p: must be greater than 0 and at most 1, got 0");
+  const auto tail_guided = [](const TailGuidedOptions& options) {
+    return ErrorOf([&](ReasonRequest& r) { r.strategy = options; });
+  };
+  EXPECT_EQ(tail_guided({.states = 0}), "tail_guided.states: must be 1 or more, got 0");
+  EXPECT_EQ(tail_guided({.probes = 1}), "tail_guided.probes: must be 2 or more, got 1");
+  EXPECT_EQ(tail_guided({.candidates = 15}), "tail_guided.candidates: must be at least states × probes (16), got 15");
+  EXPECT_EQ(tail_guided({.separator = ""}), "tail_guided.separator: must be some text, got none");
+}
+
 TEST(RequestTest, RefinementAndSelectorsAreChecked) {
   EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.refinement.iterations = 1001; }),
             "nabla.refinement.iterations: must be from 0 to 1000, got 1001");

@@ -45,6 +45,10 @@ TEST(LimitsTest, RequestsAreCapped) {
             absl::InvalidArgumentError("nabla.max_rollouts: must be at most 1024 on this server, got 5000"));
   EXPECT_EQ(CheckLimits(options, {.strategy = BestOfNOptions{.candidates = 5000}}),
             absl::InvalidArgumentError("best_of_n.candidates: must be at most 1024 on this server, got 5000"));
+  EXPECT_EQ(CheckLimits(options, {.strategy = BeamOptions{.width = 100, .expansions = 50}}),
+            absl::InvalidArgumentError("beam.width × beam.expansions: must be at most 1024 on this server, got 5000"));
+  EXPECT_EQ(CheckLimits(options, {.strategy = TailGuidedOptions{.candidates = 5000}}),
+            absl::InvalidArgumentError("tail_guided.candidates: must be at most 1024 on this server, got 5000"));
 }
 
 TEST(LimitsTest, TokensAreThePromptsAndThoseOfEveryRollout) {
@@ -57,6 +61,10 @@ TEST(LimitsTest, TokensAreThePromptsAndThoseOfEveryRollout) {
   EXPECT_EQ(EstimateTokens(prepared), 803);
   prepared.request.strategy = SelfConsistencyOptions{.candidates = 4};
   EXPECT_EQ(EstimateTokens(prepared), 403);
+  prepared.request.strategy = BeamOptions{.width = 2, .expansions = 3};
+  EXPECT_EQ(EstimateTokens(prepared), 603);
+  prepared.request.strategy = TailGuidedOptions{.candidates = 16};
+  EXPECT_EQ(EstimateTokens(prepared), 1603);
   prepared.request.strategy = NablaOptions{.max_rollouts = 8};
   prepared.request.max_new_tokens = 2'000'000'000;
   EXPECT_EQ(EstimateTokens(prepared), 16'000'000'003);
