@@ -44,6 +44,34 @@ SelectorOptions ReadSelectors(const v1::Selectors& message) {
   return options;
 }
 
+absl::StatusOr<RefinementOptions::Optimizer> ReadOptimizer(v1::Refinement::Optimizer optimizer) {
+  switch (optimizer) {
+    case v1::Refinement::OPTIMIZER_UNSPECIFIED:
+    case v1::Refinement::ADAM:
+      return RefinementOptions::Optimizer::kAdam;
+    case v1::Refinement::MIRROR_DESCENT:
+      return RefinementOptions::Optimizer::kMirrorDescent;
+    case v1::Refinement::SIGN:
+      return RefinementOptions::Optimizer::kSign;
+    default:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "nabla.refinement.optimizer: must be ADAM, MIRROR_DESCENT or SIGN, got ", static_cast<int>(optimizer)));
+  }
+}
+
+absl::StatusOr<RefinementOptions::Anchor> ReadAnchor(v1::Refinement::Anchor anchor) {
+  switch (anchor) {
+    case v1::Refinement::ANCHOR_UNSPECIFIED:
+    case v1::Refinement::ARGMAX:
+      return RefinementOptions::Anchor::kArgmax;
+    case v1::Refinement::ROLLOUT:
+      return RefinementOptions::Anchor::kRollout;
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("nabla.refinement.anchor: must be ARGMAX or ROLLOUT, got ", static_cast<int>(anchor)));
+  }
+}
+
 absl::Status ReadRefinement(const v1::Refinement& message, RefinementOptions* options) {
   switch (message.parameter()) {
     case v1::Refinement::PARAMETER_UNSPECIFIED:
@@ -57,6 +85,9 @@ absl::Status ReadRefinement(const v1::Refinement& message, RefinementOptions* op
       return absl::InvalidArgumentError(absl::StrCat("nabla.refinement.parameter: must be LOGITS or HIDDEN, got ",
                                                      static_cast<int>(message.parameter())));
   }
+  NABLA_ASSIGN_OR_RETURN(options->optimizer, ReadOptimizer(message.optimizer()));
+  NABLA_ASSIGN_OR_RETURN(options->anchor, ReadAnchor(message.anchor()));
+  if (message.has_max_kl()) options->max_kl = message.max_kl();
   if (message.has_iterations()) {
     NABLA_RETURN_IF_ERROR(ReadCount("nabla.refinement.iterations", message.iterations(), &options->iterations));
   }
@@ -82,6 +113,10 @@ absl::StatusOr<NablaOptions> ReadNabla(const v1::NablaOptions& message, const Co
         ReadCount("nabla.screening_candidates", message.screening_candidates(), &options.screening_candidates));
   }
   if (message.has_min_reward_gain()) options.min_reward_gain = message.min_reward_gain();
+  if (message.has_acceptance_likelihood_weight()) {
+    options.acceptance_likelihood_weight = message.acceptance_likelihood_weight();
+  }
+  if (message.has_target_reward()) options.target_reward = message.target_reward();
   options.max_rollouts = std::min(options.max_rollouts, limits.max_rollouts_limit);
   if (message.has_max_rollouts()) {
     NABLA_RETURN_IF_ERROR(ReadCount("nabla.max_rollouts", message.max_rollouts(), limits.max_rollouts_limit,
@@ -244,6 +279,7 @@ struct EventWriter {
     if (event.reward_before.has_value()) revision->set_reward_before(*event.reward_before);
     if (event.reward_after.has_value()) revision->set_reward_after(*event.reward_after);
     revision->set_accepted(event.accepted);
+    revision->set_gradient_norm(event.gradient_norm);
   }
   void operator()(CandidateEvent event) const {
     v1::Candidate* candidate = message->mutable_candidate();
@@ -258,6 +294,7 @@ struct EventWriter {
     progress->set_position(event.position);
     progress->set_gradient_steps(event.gradient_steps);
     progress->set_model_calls(event.model_calls);
+    progress->set_gradient_norm(event.gradient_norm);
   }
 };
 

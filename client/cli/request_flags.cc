@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 
@@ -17,13 +18,25 @@ struct FlagUse {
   std::vector<std::string> strategies;
 };
 
-const char* const kNablaFlags[] = {"max_rollouts",         "iterations",
-                                   "learning_rate",        "parameter",
-                                   "update_postfix",       "likelihood_weight",
-                                   "reward_weight",        "max_confidence",
-                                   "min_entropy",          "min_gradient_norm",
-                                   "screening_candidates", "rejection_sampling",
-                                   "min_reward_gain",      "continue_without_reward"};
+const char* const kNablaFlags[] = {"max_rollouts",
+                                   "iterations",
+                                   "learning_rate",
+                                   "parameter",
+                                   "update_postfix",
+                                   "likelihood_weight",
+                                   "reward_weight",
+                                   "max_confidence",
+                                   "min_entropy",
+                                   "min_gradient_norm",
+                                   "screening_candidates",
+                                   "rejection_sampling",
+                                   "min_reward_gain",
+                                   "continue_without_reward",
+                                   "optimizer",
+                                   "anchor",
+                                   "max_kl",
+                                   "acceptance_likelihood_weight",
+                                   "target_reward"};
 
 // Flags that are the field of the same name in the options of every strategy that has it.
 const char* const kOptionFlags[] = {"candidates", "weighted", "width",  "expansions",
@@ -56,6 +69,28 @@ const std::vector<FlagUse>& FlagUses() {
   return *uses;
 }
 
+// "a, b or c".
+std::string AnyOf(const std::vector<std::string>& names) {
+  std::string text = names[0];
+  for (size_t i = 1; i < names.size(); ++i) absl::StrAppend(&text, i + 1 < names.size() ? ", " : " or ", names[i]);
+  return text;
+}
+
+// Sets the enum field of the flag's name to the value of that name in lower case; empty: not given.
+absl::Status SetChoice(google::protobuf::Message* options, const std::string& flag, const std::string& choice) {
+  if (choice.empty()) return absl::OkStatus();
+  const google::protobuf::FieldDescriptor* field = options->GetDescriptor()->FindFieldByName(flag);
+  std::vector<std::string> choices;
+  for (int i = 1; i < field->enum_type()->value_count(); ++i) {  // 0 is what is not specified
+    const google::protobuf::EnumValueDescriptor* value = field->enum_type()->value(i);
+    choices.push_back(absl::AsciiStrToLower(value->name()));
+    if (choices.back() != choice) continue;
+    options->GetReflection()->SetEnum(options, field, value);
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, ": must be ", AnyOf(choices), ", got \"", choice, "\""));
+}
+
 // Sets the field of that name, where the options have one and a value was given.
 template <typename Value>
 void SetOption(google::protobuf::Message* options, const char* name, const std::optional<Value>& value) {
@@ -69,13 +104,6 @@ void SetOption(google::protobuf::Message* options, const char* name, const std::
   } else {
     reflection->SetString(options, field, *value);
   }
-}
-
-// "a, b or c".
-std::string AnyOf(const std::vector<std::string>& names) {
-  std::string text = names[0];
-  for (size_t i = 1; i < names.size(); ++i) absl::StrAppend(&text, i + 1 < names.size() ? ", " : " or ", names[i]);
-  return text;
 }
 
 }  // namespace
@@ -116,6 +144,12 @@ void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add("iterations", &iterations_, "nabla: gradient steps a refinement (default 20).");
   flags->Add("learning_rate", &learning_rate_, "nabla: step of the optimiser (default 0.01).");
   flags->Add("parameter", &parameter_, "nabla: what the gradient moves, logits or hidden (default logits).");
+  flags->Add("optimizer", &optimizer_, "nabla: adam, mirror_descent or sign (default adam).");
+  flags->Add(
+      "anchor", &anchor_,
+      "nabla: take gradients at the likeliest tokens, argmax, or at those rolled out, rollout (default argmax).");
+  flags->Add("max_kl", &max_kl_,
+             "nabla: how far, in nats, a refined position may go from the language model (default: anywhere).");
   flags->Add("update_postfix", &update_postfix_, "nabla: move all positions of the tail, not only its first.");
   flags->Add("likelihood_weight", &likelihood_weight_,
              "nabla: weight of the language model's log-likelihood (default 0.001).");
@@ -131,6 +165,9 @@ void RequestFlags::AddTo(FlagSet* flags) {
              "nabla: keep only revisions that raise the reward (default true).");
   flags->Add("min_reward_gain", &min_reward_gain_,
              "nabla: keep only revisions that raise the reward by more than this (default 0).");
+  flags->Add("acceptance_likelihood_weight", &acceptance_likelihood_weight_,
+             "nabla: revisions are to raise the reward plus so much of the log-likelihood (default 0).");
+  flags->Add("target_reward", &target_reward_, "nabla: stop revising at this reward (default: never).");
   flags->Add("continue_without_reward", &continue_without_reward_,
              "nabla: should the reward model be lost, take the answer as it stands instead of failing.");
 }
@@ -228,16 +265,17 @@ absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {
   if (screening_candidates_.has_value()) options->set_screening_candidates(*screening_candidates_);
   if (rejection_sampling_.has_value()) options->set_rejection_sampling(*rejection_sampling_);
   if (min_reward_gain_.has_value()) options->set_min_reward_gain(*min_reward_gain_);
+  if (acceptance_likelihood_weight_.has_value()) {
+    options->set_acceptance_likelihood_weight(*acceptance_likelihood_weight_);
+  }
+  if (target_reward_.has_value()) options->set_target_reward(*target_reward_);
   if (continue_without_reward_.has_value()) options->set_continue_without_reward(*continue_without_reward_);
   if (max_rollouts_.has_value()) options->set_max_rollouts(*max_rollouts_);
   v1::Refinement* refinement = options->mutable_refinement();
-  if (parameter_ == "logits") {
-    refinement->set_parameter(v1::Refinement::LOGITS);
-  } else if (parameter_ == "hidden") {
-    refinement->set_parameter(v1::Refinement::HIDDEN);
-  } else if (!parameter_.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("--parameter: must be logits or hidden, got \"", parameter_, "\""));
-  }
+  NABLA_RETURN_IF_ERROR(SetChoice(refinement, "parameter", parameter_));
+  NABLA_RETURN_IF_ERROR(SetChoice(refinement, "optimizer", optimizer_));
+  NABLA_RETURN_IF_ERROR(SetChoice(refinement, "anchor", anchor_));
+  if (max_kl_.has_value()) refinement->set_max_kl(*max_kl_);
   if (iterations_.has_value()) refinement->set_iterations(*iterations_);
   if (learning_rate_.has_value()) refinement->set_learning_rate(*learning_rate_);
   if (likelihood_weight_.has_value()) refinement->set_likelihood_weight(*likelihood_weight_);

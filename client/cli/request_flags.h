@@ -63,6 +63,9 @@ class RequestFlags {
   std::optional<uint32_t> iterations_;
   std::optional<double> learning_rate_;
   std::string parameter_;
+  std::string optimizer_;
+  std::string anchor_;
+  std::optional<double> max_kl_;
   std::optional<bool> update_postfix_;
   std::optional<double> likelihood_weight_;
   std::optional<double> reward_weight_;
@@ -72,6 +75,8 @@ class RequestFlags {
   std::optional<uint32_t> screening_candidates_;
   std::optional<bool> rejection_sampling_;
   std::optional<double> min_reward_gain_;
+  std::optional<double> acceptance_likelihood_weight_;
+  std::optional<double> target_reward_;
   std::optional<bool> continue_without_reward_;
   std::optional<uint32_t> candidates_;
   std::optional<bool> weighted_;

@@ -49,13 +49,15 @@ struct RevisionEvent {
   std::optional<double> reward_before;  // unset with rejection sampling off, where nobody asks
   std::optional<double> reward_after;
   bool accepted = false;
+  double gradient_norm = 0;  // ‖G‖₂ at the position, G the gradient of the loss at the one-hots
 };
 
 // A position was refined, whether or not its token changed.
 struct ProgressEvent {
   int position = 0;
-  int gradient_steps = 0;   // of this refinement, counted the paper's way
-  int64_t model_calls = 0;  // of the request so far
+  int gradient_steps = 0;    // of this refinement, counted the paper's way
+  int64_t model_calls = 0;   // of the request so far
+  double gradient_norm = 0;  // as in RevisionEvent
 };
 
 // One of the responses of a strategy that votes or ranks, once it has chosen; the chosen one's tokens are then

@@ -75,7 +75,12 @@ absl::Status ValidateRefinement(const RefinementOptions& options) {
                      Require(Between(options.min_learning_rate_ratio, 0, 1), field + "min_learning_rate_ratio",
                              "from 0 to 1", options.min_learning_rate_ratio),
                      finite_from_zero(options.likelihood_weight, "likelihood_weight"),
-                     finite_from_zero(options.reward_weight, "reward_weight")});
+                     finite_from_zero(options.reward_weight, "reward_weight"),
+                     Require(options.optimizer != RefinementOptions::Optimizer::kMirrorDescent ||
+                                 options.parameter == RefinementOptions::Parameter::kLogits,
+                             field + "parameter", "LOGITS with MIRROR_DESCENT", "HIDDEN"),
+                     Require(!options.max_kl || (std::isfinite(*options.max_kl) && *options.max_kl > 0),
+                             field + "max_kl", "greater than 0", options.max_kl.value_or(0))});
 }
 
 absl::Status ValidateSeparator(const std::string& separator, const std::string& field) {
@@ -90,14 +95,18 @@ struct StrategyValidator {
     return ValidateSampling(options.sampling, "sample.sampling");
   }
   absl::Status operator()(const NablaOptions& options) const {
-    return FirstError({ValidateSampling(options.rollout, "nabla.rollout"),
-                       ValidateSampling(options.resample, "nabla.resample"), ValidateSelectors(options.selectors),
-                       ValidateRefinement(options.refinement),
-                       Require(options.screening_candidates >= 0 && options.screening_candidates <= kMaxCandidates,
-                               "nabla.screening_candidates", "0 to 1000", options.screening_candidates),
-                       Require(std::isfinite(options.min_reward_gain) && options.min_reward_gain >= 0,
-                               "nabla.min_reward_gain", "0 or more", options.min_reward_gain),
-                       Require(options.max_rollouts >= 1, "nabla.max_rollouts", "1 or more", options.max_rollouts)});
+    return FirstError(
+        {ValidateSampling(options.rollout, "nabla.rollout"), ValidateSampling(options.resample, "nabla.resample"),
+         ValidateSelectors(options.selectors), ValidateRefinement(options.refinement),
+         Require(options.screening_candidates >= 0 && options.screening_candidates <= kMaxCandidates,
+                 "nabla.screening_candidates", "0 to 1000", options.screening_candidates),
+         Require(std::isfinite(options.min_reward_gain) && options.min_reward_gain >= 0, "nabla.min_reward_gain",
+                 "0 or more", options.min_reward_gain),
+         Require(std::isfinite(options.acceptance_likelihood_weight) && options.acceptance_likelihood_weight >= 0,
+                 "nabla.acceptance_likelihood_weight", "0 or more", options.acceptance_likelihood_weight),
+         Require(!options.target_reward || std::isfinite(*options.target_reward), "nabla.target_reward", "finite",
+                 options.target_reward.value_or(0)),
+         Require(options.max_rollouts >= 1, "nabla.max_rollouts", "1 or more", options.max_rollouts)});
   }
   absl::Status operator()(const BestOfNOptions& options) const {
     return FirstError({ValidateSampling(options.sampling, "best_of_n.sampling"),

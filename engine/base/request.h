@@ -29,14 +29,23 @@ struct SamplingOptions {
 // Direct textual optimisation: gradient descent on the ahead tokens' logits (algorithm.md, "Refinement").
 struct RefinementOptions {
   enum class Parameter { kLogits, kHidden };
+  // Mirror descent takes G itself, z ← z − η·G: exponentiated gradient, the closed form of the paper's KL-regularised
+  // objective. Needs kLogits. Sign takes the sign of the gradient.
+  enum class Optimizer { kAdam, kMirrorDescent, kSign };
+  enum class Anchor { kArgmax, kRollout };   // where G is taken: at the likeliest tokens, or at those rolled out
   Parameter parameter = Parameter::kLogits;  // what the optimiser moves: logits, or the hidden states behind them
-  int iterations = 20;                       // ≥ 0; Adam steps; 0 leaves the logits alone
-  double learning_rate = 0.01;               // > 0; Adam's step, decayed by a cosine
-  double min_learning_rate_ratio = 0.1;      // [0, 1]; floor of the decay, as a share of learning_rate
-  double likelihood_weight = 1e-3;           // λ ≥ 0
-  double reward_weight = 1.0;                // ρ ≥ 0
-  bool gradient_caching = true;              // recompute the gradient only after an argmax has changed
-  bool update_postfix = false;               // move all ahead positions, not only the first
+  Optimizer optimizer = Optimizer::kAdam;
+  Anchor anchor = Anchor::kArgmax;
+  int iterations = 20;                   // ≥ 0; steps of the optimiser; 0 leaves the logits alone
+  double learning_rate = 0.01;           // > 0; a step's size, decayed by a cosine
+  double min_learning_rate_ratio = 0.1;  // [0, 1]; floor of the decay, as a share of learning_rate
+  double likelihood_weight = 1e-3;       // λ ≥ 0
+  double reward_weight = 1.0;            // ρ ≥ 0
+  bool gradient_caching = true;          // recompute the gradient only after an argmax has changed
+  bool update_postfix = false;           // move all ahead positions, not only the first
+  // > 0 nats; a trust region: refined logits go back towards the language model's until the divergence KL(refined ‖
+  // model) of a position is at most this; screening leaves out tokens whose −log p is above it. Unset: anywhere.
+  std::optional<double> max_kl;
 };
 
 // Which ahead positions are worth refining: the first that every selector set here marks.
@@ -62,8 +71,12 @@ struct NablaOptions {
   // the last of the text so far, and only the best of them is rolled out, if its score is above the current token's.
   int screening_candidates = 0;
   bool rejection_sampling = true;  // off: every revision is accepted
-  double min_reward_gain = 0;      // ≥ 0; a revision is accepted if it raises the reward by more than this
-  int max_rollouts = 8;            // ≥ 1, the first one included
+  // A revision is accepted if it raises reward + acceptance_likelihood_weight · log-likelihood of the response, by the
+  // language model, by more than min_reward_gain. Both ≥ 0.
+  double min_reward_gain = 0;
+  double acceptance_likelihood_weight = 0;
+  std::optional<double> target_reward;  // once the response in hand has this reward, it is committed as it is
+  int max_rollouts = 8;                 // ≥ 1, the first one included
   bool continue_without_reward =
       false;  // should the reward model be lost: commit the rollout in hand instead of failing
 };

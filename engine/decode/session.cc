@@ -1,6 +1,7 @@
 #include "engine/decode/session.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -15,6 +16,17 @@ namespace nabla {
 namespace {
 
 constexpr absl::Duration kDraftInterval = absl::Milliseconds(15);  // drafts are whole tails: no eye needs more of them
+
+double LogProbability(absl::Span<const float> logits, const kernels::RowStats& stats, int32_t token) {
+  return std::log(static_cast<double>(stats.confidence)) + logits[token] - logits[stats.argmax];
+}
+
+// Σ log-probabilities of the tokens.
+double LogLikelihood(const std::vector<PositionStats>& stats) {
+  double sum = 0;
+  for (const PositionStats& position : stats) sum += position.log_probability;
+  return sum;
+}
 
 }  // namespace
 
@@ -121,7 +133,10 @@ void Session::Append(absl::Span<const float> logits, const SamplingOptions& samp
   const kernels::RowStats stats = kernels::StatsOf(logits.data(), static_cast<int64_t>(logits.size()));
   const int32_t token = sampling.temperature > 0 ? SampleToken(logits, sampling, s.random) : stats.argmax;
   s.response.push_back(token);
-  s.stats.push_back({.argmax = stats.argmax, .confidence = stats.confidence, .entropy = stats.entropy});
+  s.stats.push_back({.argmax = stats.argmax,
+                     .confidence = stats.confidence,
+                     .entropy = stats.entropy,
+                     .log_probability = LogProbability(logits, stats, token)});
   s.stopped = EndsWith(s.options.stop);
   ++s.usage->decoded_tokens;
   ++s.usage->model_calls;
@@ -146,10 +161,21 @@ absl::Status Session::Propose(int32_t token, const SamplingOptions& sampling) {
                                .hidden_tail = s.hidden.narrow(0, position + 1, rows - position - 1).clone()});
     s.response.resize(position);
     s.response.push_back(token);
-    s.stats.resize(position + 1);  // the position's own statistics are those of the same hidden state
+    s.stats.resize(position +
+                   1);  // the position's own statistics are those of the same hidden state, but for the token
     s.stopped = EndsWith(s.options.stop);
     ++s.usage->rollouts;
     return absl::OkStatus();
+  }));
+  NABLA_RETURN_IF_ERROR(s.runner->batcher().RunAlone([&] {
+    return GuardTorch([&] {
+      const torch::NoGradGuard no_gradient;
+      const torch::Tensor row = s.model->Head(s.hidden.narrow(0, s.committed, 1)).to(torch::kCPU).contiguous();
+      const absl::Span<const float> logits(row.data_ptr<float>(), row.numel());
+      const kernels::RowStats stats = kernels::StatsOf(logits.data(), static_cast<int64_t>(logits.size()));
+      s.stats.back().log_probability = LogProbability(logits, stats, token);
+      return absl::OkStatus();
+    });
   }));
   return Decode(sampling, Stream::kDraft);
 }
@@ -228,6 +254,8 @@ void Session::EmitDraft(absl::Span<const int32_t> response) {
 absl::Span<const int32_t> Session::response() const { return state_->response; }
 absl::Span<const int32_t> Session::before_proposal() const { return state_->aside->response; }
 int Session::committed() const { return state_->committed; }
+double Session::log_likelihood() const { return LogLikelihood(state_->stats); }
+double Session::log_likelihood_before_proposal() const { return LogLikelihood(state_->aside->stats); }
 const PositionStats& Session::stats(int position) const { return state_->stats[position]; }
 const std::string& Session::committed_text() const { return state_->committed_text; }
 int Session::max_new_tokens() const { return state_->options.max_new_tokens; }

@@ -34,8 +34,9 @@ struct SessionState;
 // What the logits of a position said when it was decoded (untempered).
 struct PositionStats {
   int32_t argmax = 0;
-  double confidence = 0;  // largest probability
-  double entropy = 0;     // nats
+  double confidence = 0;       // largest probability
+  double entropy = 0;          // nats
+  double log_probability = 0;  // of the token that stands there
 };
 
 class Session {
@@ -90,6 +91,8 @@ class Session {
 
   absl::Span<const int32_t> response() const;         // committed and ahead
   absl::Span<const int32_t> before_proposal() const;  // the response that Propose set aside
+  double log_likelihood() const;                      // of the response, by the language model
+  double log_likelihood_before_proposal() const;
   int committed() const;
   int ahead() const { return static_cast<int>(response().size()) - committed(); }
   const PositionStats& stats(int position) const;

@@ -1,26 +1,30 @@
-// Adam (β 0.9 and 0.999, ε 1e-8) whose step decays by a cosine, as algorithm.md asks. Includes torch.
+// The steps of a refinement: Adam (β 0.9 and 0.999, ε 1e-8), the sign of the gradient, or the gradient itself, with a
+// size that decays by a cosine, as algorithm.md asks. Includes torch.
 //
-//   AdamWithCosineDecay adam(learning_rate, min_ratio, iterations);
-//   adam.Step(parameter, gradient);   // once an iteration; changes `parameter` in place
+//   Optimizer optimizer(options);
+//   optimizer.Step(parameter, gradient);   // once an iteration; changes `parameter` in place
 #ifndef NABLA_ENGINE_REFINE_OPTIMIZER_H_
 #define NABLA_ENGINE_REFINE_OPTIMIZER_H_
 
 #include <torch/torch.h>
 
+#include "engine/base/request.h"
+
 namespace nabla {
 
-class AdamWithCosineDecay {
+class Optimizer {
  public:
-  AdamWithCosineDecay(double learning_rate, double min_learning_rate_ratio, int iterations)
-      : learning_rate_(learning_rate), min_ratio_(min_learning_rate_ratio), iterations_(iterations) {}
+  explicit Optimizer(const RefinementOptions& options) : options_(options) {}
 
   void Step(torch::Tensor& parameter, const torch::Tensor& gradient);
 
  private:
-  const double learning_rate_, min_ratio_;
-  const int iterations_;
+  double NextRate();
+  void StepAdam(torch::Tensor& parameter, const torch::Tensor& gradient, double rate);
+
+  const RefinementOptions& options_;
   int steps_ = 0;
-  torch::Tensor mean_, variance_;
+  torch::Tensor mean_, variance_;  // Adam's
 };
 
 }  // namespace nabla

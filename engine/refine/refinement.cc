@@ -39,52 +39,83 @@ class Parameters {
   const RefinementOptions::Parameter kind_;
 };
 
-// Adam on the free rows, from one gradient to the next.
+// The optimiser on the free rows, from one gradient to the next.
 class Descent {
  public:
   Descent(const SessionState& state, const RefinementOptions& options, int64_t rows)
       : options_(options),
         first_(state.committed),
         parameters_(state, options.parameter, rows),
-        adam_(options.learning_rate, options.min_learning_rate_ratio, options.iterations),
-        tokens_(ArgmaxResponse(state)),
-        logits_(parameters_.Logits()) {}
+        optimizer_(options),
+        tokens_(AnchorResponse(state, options.anchor)),
+        argmax_(AnchorResponse(state, RefinementOptions::Anchor::kArgmax)),
+        logits_(parameters_.Logits()) {
+    if (options_.max_kl) initial_logits_ = logits_.clone();
+  }
 
   // Iterates until `gradient`, G of the free rows at tokens(), is stale or all iterations are done.
   void StepWhileFresh(const torch::Tensor& gradient) {
     for (bool fresh = true; fresh && !done(); ++iteration_) {
-      const torch::Tensor probabilities = torch::softmax(logits_, -1);
-      const torch::Tensor mean = (probabilities * gradient).sum(-1, /*keepdim=*/true);
-      adam_.Step(parameters_.value, parameters_.Gradient(probabilities * (gradient - mean)));
+      optimizer_.Step(parameters_.value, Direction(gradient));
       logits_ = parameters_.Logits();
       const torch::Tensor argmax = logits_.argmax(-1).to(torch::kCPU, torch::kInt32);
       const absl::Span<const int32_t> now(argmax.data_ptr<int32_t>(), logits_.size(0));
       fresh = options_.gradient_caching;
-      if (now != absl::MakeConstSpan(tokens_).subspan(first_, now.size())) {
-        std::copy(now.begin(), now.end(), tokens_.begin() + first_);
+      for (size_t i = 0; i < now.size(); ++i) {
+        if (now[i] == argmax_[first_ + i]) continue;
+        tokens_[first_ + i] = argmax_[first_ + i] = now[i];
         fresh = false;
       }
     }
   }
 
+  // Takes every row back towards where it began, until it is not further than options.max_kl.
+  void StayNear() {
+    const torch::Tensor way = logits_ - initial_logits_;
+    const torch::Tensor before = torch::log_softmax(initial_logits_, -1);
+    torch::Tensor low = torch::zeros({logits_.size(0), 1}, logits_.options()), high = torch::ones_like(low);
+    const auto too_far = [&](const torch::Tensor& share) {
+      const torch::Tensor now = torch::log_softmax(initial_logits_ + share * way, -1);
+      return (now.exp() * (now - before)).sum(-1, /*keepdim=*/true).gt(*options_.max_kl);
+    };
+    if (!too_far(high).any().item<bool>()) return;
+    constexpr int kHalvings = 20;  // the divergence grows with the share of the way
+    for (int i = 0; i < kHalvings; ++i) {
+      const torch::Tensor middle = (low + high) / 2, far = too_far(middle);
+      high = torch::where(far, middle, high);
+      low = torch::where(far, low, middle);
+    }
+    logits_ = torch::where(too_far(torch::ones_like(low)), initial_logits_ + low * way, logits_);
+  }
+
   bool done() const { return iteration_ == options_.iterations; }
-  const std::vector<int32_t>& tokens() const { return tokens_; }  // the response with the argmaxes of the ahead rows
+  const std::vector<int32_t>& tokens() const { return tokens_; }  // where the next gradient is to be taken
+  const std::vector<int32_t>& argmax() const { return argmax_; }  // the response with the argmaxes of the ahead rows
   const torch::Tensor& logits() const { return logits_; }
 
  private:
+  // What the optimiser follows: ∂Loss/∂ of the parameters, or G itself.
+  torch::Tensor Direction(const torch::Tensor& gradient) const {
+    if (options_.optimizer == RefinementOptions::Optimizer::kMirrorDescent) return gradient;
+    const torch::Tensor probabilities = torch::softmax(logits_, -1);
+    const torch::Tensor mean = (probabilities * gradient).sum(-1, /*keepdim=*/true);
+    return parameters_.Gradient(probabilities * (gradient - mean));
+  }
+
   const RefinementOptions& options_;
   const int first_;
   Parameters parameters_;
-  AdamWithCosineDecay adam_;
-  std::vector<int32_t> tokens_;
-  torch::Tensor logits_;
+  Optimizer optimizer_;
+  std::vector<int32_t> tokens_, argmax_;
+  torch::Tensor logits_, initial_logits_;  // the latter only for StayNear
   int iteration_ = 0;
 };
 
 }  // namespace
 
-std::vector<int32_t> ArgmaxResponse(const SessionState& state) {
+std::vector<int32_t> AnchorResponse(const SessionState& state, RefinementOptions::Anchor anchor) {
   std::vector<int32_t> response = state.response;
+  if (anchor == RefinementOptions::Anchor::kRollout) return response;
   for (size_t i = state.committed; i < response.size(); ++i) response[i] = state.stats[i].argmax;
   return response;
 }
@@ -118,11 +149,15 @@ absl::StatusOr<RefinementResult> RefineAhead(const SessionState& state, Response
     // update_postfix holds L×V here, as its logits are.
     NABLA_ASSIGN_OR_RETURN(const torch::Tensor gradient,
                            field->Rows(first - field->first(), first - field->first() + rows));
-    NABLA_RETURN_IF_ERROR(run_alone([&] { descent->StepWhileFresh(gradient); }));
+    NABLA_RETURN_IF_ERROR(run_alone([&] {
+      if (result.gradient_steps == 0) result.gradient_norm = gradient[0].norm().item<double>();
+      descent->StepWhileFresh(gradient);
+    }));
     ++result.gradient_steps;
   }
+  if (options.max_kl) NABLA_RETURN_IF_ERROR(run_alone([&] { descent->StayNear(); }));
   result.logits = descent->logits();
-  result.argmax.assign(descent->tokens().begin() + first, descent->tokens().end());
+  result.argmax.assign(descent->argmax().begin() + first, descent->argmax().end());
   return result;
 }
 

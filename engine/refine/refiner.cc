@@ -24,7 +24,7 @@ Refiner::~Refiner() = default;
 
 std::shared_ptr<const GradientField> Refiner::KnownField() const {
   const bool known = field_ != nullptr && field_->first() <= session_->committed() &&
-                     field_->response() == ArgmaxResponse(session_->state());
+                     field_->response() == AnchorResponse(session_->state(), refinement_.anchor);
   return known ? field_ : nullptr;
 }
 
@@ -32,8 +32,9 @@ absl::Status Refiner::FindField() {
   if (KnownField() != nullptr) return absl::OkStatus();
   NABLA_RETURN_IF_ERROR(session_->stop().Check());
   const SessionState& state = session_->state();
-  NABLA_ASSIGN_OR_RETURN(GradientField field,
-                         GradientField::Compute(state, *scorer_, refinement_, ArgmaxResponse(state), state.committed));
+  NABLA_ASSIGN_OR_RETURN(
+      GradientField field,
+      GradientField::Compute(state, *scorer_, refinement_, AnchorResponse(state, refinement_.anchor), state.committed));
   field_ = std::make_shared<const GradientField>(std::move(field));
   norms_.clear();
   return absl::OkStatus();
@@ -66,7 +67,8 @@ absl::StatusOr<Refiner::Refined> Refiner::Refine() {
     }
     const torch::Tensor row = result.logits[0].to(torch::kCPU).contiguous();
     return Refined{.logits = std::vector<float>(row.data_ptr<float>(), row.data_ptr<float>() + row.numel()),
-                   .gradient_steps = result.gradient_steps};
+                   .gradient_steps = result.gradient_steps,
+                   .gradient_norm = result.gradient_norm};
   });
 }
 
@@ -86,7 +88,12 @@ absl::StatusOr<Refiner::Screened> Refiner::Screen(int count) {
       const float* const loss = gradient.data_ptr<float>();
       const float* const logit = likely.data_ptr<float>();
       const int32_t current = state.response[state.committed];
-      const float least_logit = *std::max_element(logit, logit + likely.numel()) + kLeastLogProbabilityRatio;
+      screened.gradient_norm = gradient.norm().item<double>();
+      float least_logit = *std::max_element(logit, logit + likely.numel()) + kLeastLogProbabilityRatio;
+      if (refinement_.max_kl) {
+        const auto least_log_probability = static_cast<float>(-*refinement_.max_kl);
+        least_logit = std::max(least_logit, likely.logsumexp(0).item<float>() + least_log_probability);
+      }
       for (int32_t token = 0; token < likely.numel(); ++token) {
         // Nothing stands behind an end.
         if (loss[token] < loss[current] && logit[token] >= least_logit && !state.model->IsEndOfSequence(token)) {

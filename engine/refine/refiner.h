@@ -26,6 +26,7 @@ class Refiner {
   struct Refined {
     std::vector<float> logits;  // of the first ahead position, [V]
     int gradient_steps = 0;     // the paper's count
+    double gradient_norm = 0;   // ‖G‖₂ at the position
   };
 
   Refiner(const Session* session, ResponseScorer* scorer, const RefinementOptions& refinement,
@@ -43,6 +44,7 @@ class Refiner {
   struct Screened {
     std::vector<int32_t> candidates;
     int gradient_steps = 0;  // the paper's count
+    double gradient_norm = 0;
   };
   absl::StatusOr<Screened> Screen(int count);
 
@@ -50,14 +52,14 @@ class Refiner {
   // Computes field_ where no known one serves.
   absl::Status FindField();
 
-  // The field at the rollout's argmax tokens where it is known and still true, else null.
+  // The field at the anchor's tokens where it is known and still true, else null.
   std::shared_ptr<const GradientField> KnownField() const;
 
   const Session* session_;
   ResponseScorer* scorer_;
   const RefinementOptions refinement_;
   const SelectorOptions selectors_;
-  std::shared_ptr<const GradientField> field_;  // latest at the argmax tokens of a rollout
+  std::shared_ptr<const GradientField> field_;  // latest at the anchor's tokens of a rollout
   std::vector<double> norms_;                   // of field_; empty until a selector asks
 };
 

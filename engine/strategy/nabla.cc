@@ -56,6 +56,8 @@ class NablaLoop {
   absl::StatusOr<ReasonResult> Revised() {
     NABLA_ASSIGN_OR_RETURN(const double initial_reward, Score(session_.response()));
     while (session_.ahead() > 0 && !OutOfBudget() && session_.usage().rollouts < options_.max_rollouts) {
+      NABLA_ASSIGN_OR_RETURN(const bool reached, TargetReached());
+      if (reached) break;
       NABLA_ASSIGN_OR_RETURN(const int unmarked, Select());
       session_.Commit(unmarked);
       if (session_.ahead() == 0) break;
@@ -74,6 +76,12 @@ class NablaLoop {
     return result;
   }
 
+  absl::StatusOr<bool> TargetReached() {
+    if (!options_.target_reward) return false;
+    NABLA_ASSIGN_OR_RETURN(const double reward, Score(session_.response()));
+    return reward >= *options_.target_reward;
+  }
+
   bool OutOfBudget() const { return max_model_calls_ && session_.usage().model_calls >= *max_model_calls_; }
 
   absl::StatusOr<double> Score(absl::Span<const int32_t> response) {
@@ -90,16 +98,19 @@ class NablaLoop {
   absl::StatusOr<int32_t> RefineAndResample() {
     const ScopedTimer timer(session_.usage().refine_time);
     NABLA_ASSIGN_OR_RETURN(const Refiner::Refined refined, refiner_.Refine());
-    CountGradientSteps(refined.gradient_steps);
+    CountGradientSteps(refined.gradient_steps, refined.gradient_norm);
     return session_.Sample(refined.logits, options_.resample);
   }
 
-  void CountGradientSteps(int steps) {
+  void CountGradientSteps(int steps, double gradient_norm) {
+    gradient_norm_ = gradient_norm;
     Usage& usage = session_.usage();
     usage.gradient_steps += steps;
     usage.model_calls += kCallsPerGradientStep * steps;
-    session_.sink().OnEvent(
-        ProgressEvent{.position = session_.committed(), .gradient_steps = steps, .model_calls = usage.model_calls});
+    session_.sink().OnEvent(ProgressEvent{.position = session_.committed(),
+                                          .gradient_steps = steps,
+                                          .model_calls = usage.model_calls,
+                                          .gradient_norm = gradient_norm});
   }
 
   // The current token, or one behind which the reward model thinks better of the text so far. What the tail has made of
@@ -114,7 +125,7 @@ class NablaLoop {
       const ScopedTimer timer(session_.usage().refine_time);
       NABLA_ASSIGN_OR_RETURN(screened, refiner_.Screen(options_.screening_candidates));
     }
-    CountGradientSteps(screened.gradient_steps);
+    CountGradientSteps(screened.gradient_steps, screened.gradient_norm);
     for (const int32_t candidate : screened.candidates) {
       response[position] = candidate;
       NABLA_ASSIGN_OR_RETURN(const double reward, Score(response));
@@ -127,7 +138,7 @@ class NablaLoop {
   // Rolls out behind another token at the first ahead position and keeps the better of the two responses.
   absl::Status Revise(int32_t token) {
     Usage& usage = session_.usage();
-    RevisionEvent event{.position = session_.committed(), .new_token_id = token};
+    RevisionEvent event{.position = session_.committed(), .new_token_id = token, .gradient_norm = gradient_norm_};
     event.old_token_id = session_.response()[event.position];
     event.old_text = session_.TokenText(event.old_token_id);
     event.new_text = session_.TokenText(event.new_token_id);
@@ -151,7 +162,9 @@ class NablaLoop {
     NABLA_ASSIGN_OR_RETURN(event.reward_before, Score(session_.before_proposal()));
     NABLA_ASSIGN_OR_RETURN(event.reward_after, Score(session_.response()));
     session_.usage().model_calls += kCallsPerAcceptanceTest;
-    event.accepted = *event.reward_after - *event.reward_before > options_.min_reward_gain;
+    const double gain = *event.reward_after - *event.reward_before;
+    const double likelihood_gain = session_.log_likelihood() - session_.log_likelihood_before_proposal();
+    event.accepted = gain + options_.acceptance_likelihood_weight * likelihood_gain > options_.min_reward_gain;
     return absl::OkStatus();
   }
 
@@ -160,6 +173,7 @@ class NablaLoop {
   Session& session_;
   ResponseScorer& scorer_;
   Refiner refiner_;
+  double gradient_norm_ = 0;  // at the position refined last
 };
 
 }  // namespace

@@ -155,10 +155,8 @@ TEST_F(CommandTest, JsonIsOneEventALine) {
   EXPECT_EQ(Run({"reason", "q", "--json", server_flag_}), 0);
   EXPECT_EQ(error(), "");
   EXPECT_THAT(out(), HasSubstr("{\"sequence\":\"0\",\"committed\":{\"token_ids\":[1],\"text\":\"The answer is\"}}\n"));
-  EXPECT_THAT(
-      out(),
-      HasSubstr(
-          "\"old_text\":\" 15\",\"new_text\":\" 14\",\"accepted\":true,\"reward_before\":0.5,\"reward_after\":1}"));
+  EXPECT_THAT(out(), HasSubstr("\"old_text\":\" 15\",\"new_text\":\" "
+                               "14\",\"accepted\":true,\"gradient_norm\":0,\"reward_before\":0.5,\"reward_after\":1}"));
   EXPECT_THAT(out(), HasSubstr("{\"sequence\":\"3\",\"finished\":"));
 }
 
@@ -208,6 +206,7 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
        "nabla: --states: has no effect without the strategy tail_guided\n"},
       {{"reason", "q", "--strategy=nabla", "--parameter=x"},
        "nabla: --parameter: must be logits or hidden, got \"x\"\n"},
+      {{"reason", "q", "--optimizer=sgd"}, "nabla: --optimizer: must be adam, mirror_descent or sign, got \"sgd\"\n"},
       {{"reason", "q", "--strategy=greedy", "--top_k=2"},
        "nabla: --top_k: has no effect without the strategy sample, best_of_n, self_consistency, beam, "
        "tail_guided or nabla\n"},

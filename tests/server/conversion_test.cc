@@ -96,11 +96,16 @@ TEST(ConversionTest, EveryFieldArrives) {
                                                                 reward_weight: 2
                                                                 gradient_caching: false
                                                                 update_postfix: true
+                                                                optimizer: SIGN
+                                                                anchor: ROLLOUT
+                                                                max_kl: 1.5
                                                               }
                                                               rejection_sampling: false
                                                               max_rollouts: 100
                                                               screening_candidates: 6
                                                               min_reward_gain: 0.25
+                                                              acceptance_likelihood_weight: 0.5
+                                                              target_reward: -2
                                                             }
                                                             max_new_tokens: 1000
                                                             stop: "a"
@@ -129,6 +134,11 @@ TEST(ConversionTest, EveryFieldArrives) {
   EXPECT_EQ(options.refinement.reward_weight, 2);
   EXPECT_FALSE(options.refinement.gradient_caching);
   EXPECT_TRUE(options.refinement.update_postfix);
+  EXPECT_EQ(options.refinement.optimizer, RefinementOptions::Optimizer::kSign);
+  EXPECT_EQ(options.refinement.anchor, RefinementOptions::Anchor::kRollout);
+  EXPECT_EQ(options.refinement.max_kl, 1.5);
+  EXPECT_EQ(options.acceptance_likelihood_weight, 0.5);
+  EXPECT_EQ(options.target_reward, -2);
   EXPECT_FALSE(options.rejection_sampling);
   EXPECT_EQ(options.max_rollouts, 100);
   EXPECT_EQ(options.screening_candidates, 6);
@@ -212,6 +222,14 @@ TEST(ConversionTest, ValuesThatDoNotFitAreRefused) {
   message.mutable_nabla()->mutable_refinement()->set_parameter(static_cast<v1::Refinement::Parameter>(9));
   EXPECT_EQ(FromProto(message, kOptions).status().message(),
             "nabla.refinement.parameter: must be LOGITS or HIDDEN, got 9");
+  message = Message("nabla { refinement {} }");
+  message.mutable_nabla()->mutable_refinement()->set_optimizer(static_cast<v1::Refinement::Optimizer>(9));
+  EXPECT_EQ(FromProto(message, kOptions).status().message(),
+            "nabla.refinement.optimizer: must be ADAM, MIRROR_DESCENT or SIGN, got 9");
+  message = Message("nabla { refinement {} }");
+  message.mutable_nabla()->mutable_refinement()->set_anchor(static_cast<v1::Refinement::Anchor>(9));
+  EXPECT_EQ(FromProto(message, kOptions).status().message(),
+            "nabla.refinement.anchor: must be ARGMAX or ROLLOUT, got 9");
 }
 
 TEST(ConversionTest, EveryFieldIsValidated) {

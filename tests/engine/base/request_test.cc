@@ -103,6 +103,17 @@ TEST(RequestTest, RefinementAndSelectorsAreChecked) {
             "nabla.selectors.min_gradient_norm: must be 0 or more, got -1");
   EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.min_reward_gain = -1; }),
             "nabla.min_reward_gain: must be 0 or more, got -1");
+  EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.acceptance_likelihood_weight = -1; }),
+            "nabla.acceptance_likelihood_weight: must be 0 or more, got -1");
+  EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.target_reward = std::numeric_limits<double>::infinity(); }),
+            "nabla.target_reward: must be finite, got inf");
+  EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.refinement.max_kl = 0; }),
+            "nabla.refinement.max_kl: must be greater than 0, got 0");
+  EXPECT_EQ(NablaErrorOf([](NablaOptions& o) {
+              o.refinement.optimizer = RefinementOptions::Optimizer::kMirrorDescent;
+              o.refinement.parameter = RefinementOptions::Parameter::kHidden;
+            }),
+            "nabla.refinement.parameter: must be LOGITS with MIRROR_DESCENT, got HIDDEN");
   EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.max_rollouts = 0; }), "nabla.max_rollouts: must be 1 or more, got 0");
 }
 

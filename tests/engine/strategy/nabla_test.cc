@@ -65,6 +65,43 @@ TEST_F(NablaTest, WithoutRejectionEveryRevisionIsAccepted) {
   }
 }
 
+TEST_F(NablaTest, AtTheTargetItStops) {
+  ASSERT_TRUE(Run(Bold()).ok());
+  ASSERT_GE(usage_.revisions_accepted, 2) << "else this shows nothing";
+  const auto first = std::find_if(sink_.revisions.begin(), sink_.revisions.end(),
+                                  [](const RevisionEvent& revision) { return revision.accepted; });
+  NablaOptions options = Bold();
+  options.target_reward = *first->reward_after;
+  const auto result = Run(options);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(usage_.revisions_accepted, 1);
+  EXPECT_TRUE(sink_.revisions.back().accepted) << "nothing is tried behind it";
+  EXPECT_EQ(*result->reward, *options.target_reward);
+  options.target_reward = -1e6;
+  ASSERT_TRUE(Run(options).ok());
+  EXPECT_EQ(usage_.gradient_steps, 0);
+}
+
+TEST_F(NablaTest, LikelihoodMayWeighOnAcceptance) {
+  NablaOptions options = Bold();
+  options.selectors = {};
+  ASSERT_TRUE(Run(options).ok());
+  const int accepted = usage_.revisions_accepted;
+  options.acceptance_likelihood_weight = 1e6;  // the reward hardly counts beside it
+  const Parts parts = NewRequest();
+  ASSERT_TRUE(parts.session->RollOut(options.rollout, Session::Stream::kDraft).ok());
+  const double before = parts.session->log_likelihood();
+  ASSERT_TRUE(RunNabla(options, std::nullopt, *parts.session, parts.scorer.get()).ok());
+  EXPECT_GE(parts.session->log_likelihood(), before - 1e-3);
+  EXPECT_NE(usage_.revisions_accepted, accepted);
+}
+
+TEST_F(NablaTest, RevisionsTellTheGradientsNorm) {
+  ASSERT_TRUE(Run(Bold()).ok());
+  ASSERT_FALSE(sink_.revisions.empty());
+  for (const RevisionEvent& revision : sink_.revisions) EXPECT_GT(revision.gradient_norm, 0);
+}
+
 TEST_F(NablaTest, ARevisionMustGainMoreThanAskedFor) {
   NablaOptions options = Bold();
   ASSERT_TRUE(Run(options).ok());

@@ -1,0 +1,148 @@
+#include "engine/refine/refinement.h"
+
+#include <cmath>
+
+#include "engine/model/likelihood.h"
+#include "engine/refine/optimizer.h"
+#include "engine/refine/refiner.h"
+#include "tests/engine/strategy/strategy_fixture.h"
+
+namespace nabla {
+namespace {
+
+constexpr SamplingOptions kGreedy = {.temperature = 0};
+constexpr SamplingOptions kSampling = {.temperature = 1};
+
+TEST(OptimizerTest, SignAndMirrorDescentTakeWhatTheyAreNamedFor) {
+  const RefinementOptions sign = {
+      .optimizer = RefinementOptions::Optimizer::kSign, .iterations = 2, .learning_rate = 0.5};
+  torch::Tensor parameter = torch::tensor({1.0f, 1.0f, 1.0f});
+  Optimizer(sign).Step(parameter, torch::tensor({3.0f, 0.0f, -0.25f}));
+  EXPECT_TRUE(torch::equal(parameter, torch::tensor({0.5f, 1.0f, 1.5f})));
+  RefinementOptions mirror = sign;
+  mirror.optimizer = RefinementOptions::Optimizer::kMirrorDescent;
+  Optimizer optimizer(mirror);
+  optimizer.Step(parameter, torch::tensor({1.0f, 0.0f, -1.0f}));
+  EXPECT_TRUE(torch::equal(parameter, torch::tensor({0.0f, 1.0f, 2.0f})));
+  optimizer.Step(parameter, torch::tensor({1.0f, 0.0f, -1.0f}));  // half-way through the cosine
+  EXPECT_TRUE(torch::allclose(parameter, torch::tensor({-0.25f, 1.0f, 2.25f})));
+}
+
+class RefinementTest : public StrategyTest {
+ protected:
+  // A request whose rollout is done.
+  Parts RolledOut(const SamplingOptions& sampling) {
+    Parts parts = NewRequest(/*seed=*/3);
+    EXPECT_TRUE(parts.session->RollOut(sampling, Session::Stream::kDraft).ok());
+    return parts;
+  }
+
+  RefinementResult Refine(const Parts& parts, const RefinementOptions& options) {
+    field_ = nullptr;
+    return RefineAhead(parts.session->state(), *parts.scorer, options, field_).value();
+  }
+
+  static torch::Tensor FirstLogits(const Parts& parts) {
+    const torch::NoGradGuard no_gradient;
+    return model_->Head(parts.session->state().hidden.narrow(0, 0, 1));
+  }
+
+  // KL(refined ‖ model) of the first row.
+  static double Divergence(const torch::Tensor& refined, const torch::Tensor& before) {
+    const torch::Tensor now = torch::log_softmax(refined.to(torch::kFloat64), -1);
+    return (now.exp() * (now - torch::log_softmax(before.to(torch::kFloat64), -1))).sum().item<double>();
+  }
+
+  std::shared_ptr<const GradientField> field_;  // where the last refinement began
+};
+
+TEST_F(RefinementTest, MirrorDescentMovesLogitsAgainstTheGradientAtTheOneHots) {
+  const Parts parts = RolledOut(kGreedy);
+  const torch::Tensor before = FirstLogits(parts);
+  const RefinementResult result = Refine(
+      parts, {.optimizer = RefinementOptions::Optimizer::kMirrorDescent, .iterations = 1, .learning_rate = 0.75});
+  const torch::Tensor gradient = field_->Rows(0, 1).value();
+  EXPECT_TRUE(torch::allclose(result.logits, before - 0.75 * gradient, 1e-6, 1e-6));
+  EXPECT_NEAR(result.gradient_norm, gradient.norm().item<double>(), 1e-5);
+  EXPECT_GT(result.gradient_norm, 0);
+}
+
+TEST_F(RefinementTest, ATrustRegionBoundsHowFarLogitsGo) {
+  const Parts parts = RolledOut(kGreedy);
+  const torch::Tensor before = FirstLogits(parts);
+  RefinementOptions options = {.learning_rate = 0.5};
+  const torch::Tensor free = Refine(parts, options).logits;
+  const double distance = Divergence(free, before);
+  ASSERT_GT(distance, 0.1) << "else there is nothing to bound";
+  options.max_kl = distance / 4;
+  EXPECT_NEAR(Divergence(Refine(parts, options).logits, before), distance / 4, distance * 1e-3);
+  options.max_kl = distance * 2;
+  EXPECT_TRUE(torch::equal(Refine(parts, options).logits, free)) << "within the bound nothing changes";
+}
+
+TEST_F(RefinementTest, ScreeningLeavesOutWhatIsBeyondTheTrustRegion) {
+  const Parts parts = RolledOut(kGreedy);
+  const torch::Tensor log_probabilities = torch::log_softmax(FirstLogits(parts)[0], -1);
+  const auto screen = [&](std::optional<double> max_kl) {
+    return Refiner(parts.session.get(), parts.scorer.get(), {.max_kl = max_kl}, {}).Screen(400).value().candidates;
+  };
+  const std::vector<int32_t> all = screen(std::nullopt);
+  const double bound = -std::get<0>(torch::kthvalue(log_probabilities, 380)).item<double>();  // about twenty are nearer
+  const std::vector<int32_t> near = screen(bound);
+  EXPECT_LT(near.size(), all.size());
+  for (const int32_t token : near) EXPECT_LE(-log_probabilities[token].item<double>(), bound + 1e-5);
+}
+
+TEST_F(RefinementTest, TheAnchorSaysWhereTheGradientIsTaken) {
+  const Parts parts = RolledOut(kSampling);
+  const std::vector<int32_t> response(parts.session->response().begin(), parts.session->response().end());
+  Refine(parts, {.anchor = RefinementOptions::Anchor::kArgmax, .iterations = 1});
+  const std::vector<int32_t> likeliest = field_->response();
+  ASSERT_NE(likeliest, response) << "else sampling has drawn the likeliest token everywhere";
+  for (size_t i = 0; i < likeliest.size(); ++i) {
+    EXPECT_EQ(likeliest[i], parts.session->stats(static_cast<int>(i)).argmax);
+  }
+  Refine(parts, {.anchor = RefinementOptions::Anchor::kRollout, .iterations = 1});
+  EXPECT_EQ(field_->response(), response);
+  const int64_t passes = usage_.reward_model.forward_passes;
+  ASSERT_TRUE(parts.scorer->Score(response).ok());
+  EXPECT_EQ(usage_.reward_model.forward_passes, passes) << "the gradient saw the rollout's own reward";
+}
+
+TEST_F(RefinementTest, WithGreedyRolloutsTheAnchorsAreOne) {
+  const Parts parts = RolledOut(kGreedy);
+  const torch::Tensor argmax = Refine(parts, {.anchor = RefinementOptions::Anchor::kArgmax}).logits;
+  EXPECT_TRUE(torch::equal(Refine(parts, {.anchor = RefinementOptions::Anchor::kRollout}).logits, argmax));
+}
+
+// Σ log-probabilities of the response's tokens, from one pass over the whole text.
+TEST_F(RefinementTest, TheSessionKnowsTheLikelihoodOfItsResponseAlsoBehindAProposal) {
+  const Parts parts = RolledOut(kSampling);
+  Session& session = *parts.session;
+  const auto log_likelihood = [&] {
+    const torch::NoGradGuard no_gradient;
+    std::vector<int32_t> ids = session.state().options.prompt_ids;
+    const size_t prompt = ids.size();
+    ids.insert(ids.end(), session.response().begin(), session.response().end());
+    const KvCache empty(runner_->kv_pool());
+    const torch::Tensor hidden =
+        model_->body().Forward(model_->body().Embed(absl::MakeConstSpan(ids).first(ids.size() - 1)), empty, 0).hidden;
+    const TokenLikelihood likelihood = ComputeTokenLikelihood(
+        *model_, hidden.narrow(0, prompt - 1, session.response().size()), session.response(), false);
+    double sum = 0;
+    for (const double log_prob : likelihood.log_probs) sum += log_prob;
+    return sum;
+  };
+  const double before = log_likelihood();
+  EXPECT_NEAR(session.log_likelihood(), before, 1e-3);
+  session.Commit(2);
+  const int32_t other = session.response()[2] == 50 ? 51 : 50;
+  ASSERT_TRUE(session.Propose(other, kSampling).ok());
+  EXPECT_NEAR(session.log_likelihood_before_proposal(), before, 1e-3);
+  EXPECT_NEAR(session.log_likelihood(), log_likelihood(), 1e-3);
+  session.Reject();
+  EXPECT_NEAR(session.log_likelihood(), before, 1e-3);
+}
+
+}  // namespace
+}  // namespace nabla
