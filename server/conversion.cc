@@ -158,6 +158,22 @@ absl::StatusOr<TailGuidedOptions> ReadTailGuided(const v1::TailGuidedOptions& me
   return options;
 }
 
+absl::StatusOr<PolicyGradientOptions> ReadPolicyGradient(const v1::PolicyGradientOptions& message,
+                                                         const ConversionOptions& limits) {
+  PolicyGradientOptions options;
+  NABLA_RETURN_IF_ERROR(ReadSampling("policy_gradient.rollout", message.rollout(), &options.rollout));
+  NABLA_RETURN_IF_ERROR(ReadSampling("policy_gradient.resample", message.resample(), &options.resample));
+  if (message.has_fraction()) options.fraction = message.fraction();
+  if (message.has_learning_rate()) options.learning_rate = message.learning_rate();
+  if (message.has_target_reward()) options.target_reward = message.target_reward();
+  options.max_rollouts = std::min(options.max_rollouts, limits.max_rollouts_limit);
+  if (message.has_max_rollouts()) {
+    NABLA_RETURN_IF_ERROR(ReadCount("policy_gradient.max_rollouts", message.max_rollouts(), limits.max_rollouts_limit,
+                                    ", this server's limit", &options.max_rollouts));
+  }
+  return options;
+}
+
 absl::StatusOr<Priority> ReadPriority(v1::Priority priority) {
   switch (priority) {
     case v1::PRIORITY_UNSPECIFIED:
@@ -200,6 +216,8 @@ absl::StatusOr<StrategyOptions> ReadStrategy(const v1::ReasonRequest& message, c
       return ReadBeam(message.beam());
     case v1::ReasonRequest::kTailGuided:
       return ReadTailGuided(message.tail_guided(), limits);
+    case v1::ReasonRequest::kPolicyGradient:
+      return ReadPolicyGradient(message.policy_gradient(), limits);
     case v1::ReasonRequest::STRATEGY_NOT_SET:
       break;
   }
@@ -242,6 +260,18 @@ void ToProto(const Usage& usage, v1::Usage* message) {
   message->set_draft_tokens_rejected(usage.draft_tokens_rejected);
 }
 
+void ToProto(const RevisionEvent& event, v1::Revision* message) {
+  message->set_position(event.position);
+  message->set_old_token_id(event.old_token_id);
+  message->set_new_token_id(event.new_token_id);
+  message->set_old_text(event.old_text);
+  message->set_new_text(event.new_text);
+  if (event.reward_before.has_value()) message->set_reward_before(*event.reward_before);
+  if (event.reward_after.has_value()) message->set_reward_after(*event.reward_after);
+  message->set_accepted(event.accepted);
+  message->set_gradient_norm(event.gradient_norm);
+}
+
 // Fills the oneof of `message` from each kind of event.
 struct EventWriter {
   v1::ReasonEvent* message;
@@ -269,18 +299,7 @@ struct EventWriter {
     for (std::string& text : event.token_texts) draft->add_token_texts(std::move(text));
     draft->set_text(std::move(event.text));
   }
-  void operator()(RevisionEvent event) const {
-    v1::Revision* revision = message->mutable_revision();
-    revision->set_position(event.position);
-    revision->set_old_token_id(event.old_token_id);
-    revision->set_new_token_id(event.new_token_id);
-    revision->set_old_text(std::move(event.old_text));
-    revision->set_new_text(std::move(event.new_text));
-    if (event.reward_before.has_value()) revision->set_reward_before(*event.reward_before);
-    if (event.reward_after.has_value()) revision->set_reward_after(*event.reward_after);
-    revision->set_accepted(event.accepted);
-    revision->set_gradient_norm(event.gradient_norm);
-  }
+  void operator()(const RevisionEvent& event) const { ToProto(event, message->mutable_revision()); }
   void operator()(CandidateEvent event) const {
     v1::Candidate* candidate = message->mutable_candidate();
     candidate->set_index(static_cast<uint32_t>(event.index));
@@ -345,9 +364,9 @@ v1::GetInfoResponse DescribePool(const EnginePool& pool) {
   if (pool.reward_model_info().has_value()) {
     *response.mutable_reward_model() = ToProto(*pool.reward_model_info());
   }
-  const StrategyOptions strategies[] = {GreedyOptions{},  SampleOptions{}, SelfConsistencyOptions{},
-                                        BestOfNOptions{}, BeamOptions{},   TailGuidedOptions{},
-                                        NablaOptions{}};
+  const StrategyOptions strategies[] = {GreedyOptions{},         SampleOptions{}, SelfConsistencyOptions{},
+                                        BestOfNOptions{},        BeamOptions{},   TailGuidedOptions{},
+                                        PolicyGradientOptions{}, NablaOptions{}};
   static_assert(std::size(strategies) == std::variant_size_v<StrategyOptions>);
   for (const StrategyOptions& strategy : strategies) {
     if (response.has_reward_model() || !NeedsReward(strategy)) response.add_strategies(StrategyName(strategy));
@@ -380,6 +399,7 @@ v1::Finished ToProto(const ReasonResult& result) {
   if (result.reward.has_value()) message.set_reward(*result.reward);
   if (result.initial_reward.has_value()) message.set_initial_reward(*result.initial_reward);
   message.set_reward_lost(result.reward_lost);
+  for (const RevisionEvent& revision : result.revisions) ToProto(revision, message.add_revisions());
   ToProto(result.usage, message.mutable_usage());
   return message;
 }

@@ -184,8 +184,13 @@ int RunEval(const std::vector<std::string>& arguments, Console* console) {
 
   std::vector<StrategyScore> scores;
   for (const Contender& contender : *contenders) {
-    scores.push_back(RunStrategy(contender, *problems, values, client->get(), records.get(), console));
-    if (console->cancel != nullptr && console->cancel->cancelled()) break;
+    StrategyScore score = RunStrategy(contender, *problems, values, client->get(), records.get(), console);
+    if (console->cancel != nullptr && console->cancel->cancelled()) {
+      *console->error << "nabla: interrupted in " << contender.name << ", which is left out"
+                      << (records != nullptr ? "; the same command goes on from here" : "") << std::endl;
+      break;
+    }
+    scores.push_back(std::move(score));
   }
   *console->out << FormatTable(scores) << std::flush;
   if (!values.json.empty()) {

@@ -67,6 +67,19 @@ nlohmann::ordered_json ToJson(const Estimate& estimate) {
   return {{"mean", estimate.mean}, {"low", estimate.low}, {"high", estimate.high}};
 }
 
+nlohmann::ordered_json RevisionsToJson(const v1::Finished& finished) {
+  nlohmann::ordered_json revisions = nlohmann::ordered_json::array();
+  for (const v1::Revision& revision : finished.revisions()) {
+    nlohmann::ordered_json json = {{"position", revision.position()},
+                                   {"accepted", revision.accepted()},
+                                   {"gradient_norm", revision.gradient_norm()}};
+    if (revision.has_reward_before()) json["reward_before"] = revision.reward_before();
+    if (revision.has_reward_after()) json["reward_after"] = revision.reward_after();
+    revisions.push_back(std::move(json));
+  }
+  return revisions;
+}
+
 std::string Mean(double sum, size_t count, const char* none) {
   return count == 0 ? none : absl::StrFormat("%.4g", sum / static_cast<double>(count));
 }
@@ -89,6 +102,9 @@ absl::StatusOr<Problem> ReadProblem(const std::string& line, size_t number) {
   const std::string* question = TextOf(json, {"question", "problem"});
   if (question == nullptr || question->empty()) return wrong("\"question\" (or \"problem\") must be a text");
   const auto answer = json.find("answer");
+  if (answer != json.end() && !answer->is_number() && !answer->is_string()) {
+    return wrong("\"answer\" must be a number or a text");
+  }
   if (answer != json.end() && answer->is_number()) {
     return Problem{*question, {.text = answer->dump(), .number = answer->get<double>()}};
   }
@@ -192,6 +208,7 @@ std::string FormatJson(const std::vector<Problem>& problems, const std::vector<S
         json["completion_tokens"] = outcome.finished.usage().completion_tokens();
         if (outcome.finished.has_reward()) json["reward"] = outcome.finished.reward();
         if (outcome.finished.has_initial_reward()) json["initial_reward"] = outcome.finished.initial_reward();
+        if (outcome.finished.revisions_size() > 0) json["revisions"] = RevisionsToJson(outcome.finished);
       } else {
         json["error"] = outcome.status.ToString();
       }

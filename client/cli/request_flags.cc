@@ -39,8 +39,8 @@ const char* const kNablaFlags[] = {"max_rollouts",
                                    "target_reward"};
 
 // Flags that are the field of the same name in the options of every strategy that has it.
-const char* const kOptionFlags[] = {"candidates", "weighted", "width",  "expansions",
-                                    "subtrees",   "states",   "probes", "separator"};
+const char* const kOptionFlags[] = {"candidates", "weighted", "width",     "expansions", "subtrees",
+                                    "states",     "probes",   "separator", "fraction"};
 
 // The fields of a request that hold a strategy's options, by its name.
 const google::protobuf::OneofDescriptor& Strategies() {
@@ -59,10 +59,14 @@ std::vector<std::string> StrategiesWith(const char* option) {
 const std::vector<FlagUse>& FlagUses() {
   static const auto* const uses = [] {
     auto* all = new std::vector<FlagUse>();
-    for (const char* flag : kNablaFlags) all->push_back({flag, {"nabla"}});
+    for (const char* flag : kNablaFlags) {
+      std::vector<std::string> users = StrategiesWith(flag);
+      if (std::find(users.begin(), users.end(), "nabla") == users.end()) users.insert(users.begin(), "nabla");
+      all->push_back({flag, users});
+    }
     for (const char* flag : kOptionFlags) all->push_back({flag, StrategiesWith(flag)});
     std::vector<std::string> sampling = StrategiesWith("sampling");
-    sampling.push_back("nabla");
+    for (const std::string& strategy : StrategiesWith("rollout")) sampling.push_back(strategy);
     for (const char* flag : {"temperature", "top_k", "top_p"}) all->push_back({flag, sampling});
     return all;
   }();
@@ -99,6 +103,8 @@ void SetOption(google::protobuf::Message* options, const char* name, const std::
   const google::protobuf::Reflection* reflection = options->GetReflection();
   if constexpr (std::is_same_v<Value, bool>) {
     reflection->SetBool(options, field, *value);
+  } else if constexpr (std::is_same_v<Value, double>) {
+    reflection->SetDouble(options, field, *value);
   } else if constexpr (std::is_same_v<Value, uint32_t>) {
     reflection->SetUInt32(options, field, *value);
   } else {
@@ -140,9 +146,11 @@ void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add("states", &states_, "tail_guided: first steps to be tried (default 4).");
   flags->Add("probes", &probes_, "tail_guided: responses that try each (default 4).");
   flags->Add("separator", &separator_, "beam, tail_guided: text that ends a step (default: an empty line).");
-  flags->Add("max_rollouts", &max_rollouts_, "nabla: rollouts, the first one included (default 8).");
+  flags->Add("max_rollouts", &max_rollouts_, "nabla, policy_gradient: rollouts, the first one included (default 8).");
+  flags->Add("fraction", &fraction_,
+             "policy_gradient: share of the first rollout whose hidden states move (default 0.2).");
   flags->Add("iterations", &iterations_, "nabla: gradient steps a refinement (default 20).");
-  flags->Add("learning_rate", &learning_rate_, "nabla: step of the optimiser (default 0.01).");
+  flags->Add("learning_rate", &learning_rate_, "nabla, policy_gradient: step of the optimiser (default 0.01, 0.03).");
   flags->Add("parameter", &parameter_, "nabla: what the gradient moves, logits or hidden (default logits).");
   flags->Add("optimizer", &optimizer_, "nabla: adam, mirror_descent or sign (default adam).");
   flags->Add(
@@ -167,7 +175,8 @@ void RequestFlags::AddTo(FlagSet* flags) {
              "nabla: keep only revisions that raise the reward by more than this (default 0).");
   flags->Add("acceptance_likelihood_weight", &acceptance_likelihood_weight_,
              "nabla: revisions are to raise the reward plus so much of the log-likelihood (default 0).");
-  flags->Add("target_reward", &target_reward_, "nabla: stop revising at this reward (default: never).");
+  flags->Add("target_reward", &target_reward_,
+             "nabla, policy_gradient: stop revising at this reward (default: never).");
   flags->Add("continue_without_reward", &continue_without_reward_,
              "nabla: should the reward model be lost, take the answer as it stands instead of failing.");
 }
@@ -250,15 +259,19 @@ absl::Status RequestFlags::FillStrategy(const std::string& name, v1::ReasonReque
   SetOption(options, "states", states_);
   SetOption(options, "probes", probes_);
   SetOption(options, "separator", separator_);
-  const google::protobuf::FieldDescriptor* sampling = options->GetDescriptor()->FindFieldByName("sampling");
-  if (sampling != nullptr && HasSampling()) {
+  SetOption(options, "fraction", fraction_);
+  SetOption(options, "learning_rate", learning_rate_);
+  SetOption(options, "max_rollouts", max_rollouts_);
+  SetOption(options, "target_reward", target_reward_);
+  for (const char* name : {"sampling", "rollout"}) {
+    const google::protobuf::FieldDescriptor* sampling = options->GetDescriptor()->FindFieldByName(name);
+    if (sampling == nullptr || !HasSampling()) continue;
     FillSampling(static_cast<v1::Sampling*>(options->GetReflection()->MutableMessage(options, sampling)));
   }
   return name == "nabla" ? FillNabla(request->mutable_nabla()) : absl::OkStatus();
 }
 
 absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {
-  if (HasSampling()) FillSampling(options->mutable_rollout());
   if (max_confidence_.has_value()) options->mutable_selectors()->set_max_confidence(*max_confidence_);
   if (min_entropy_.has_value()) options->mutable_selectors()->set_min_entropy(*min_entropy_);
   if (min_gradient_norm_.has_value()) options->mutable_selectors()->set_min_gradient_norm(*min_gradient_norm_);
@@ -268,9 +281,7 @@ absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {
   if (acceptance_likelihood_weight_.has_value()) {
     options->set_acceptance_likelihood_weight(*acceptance_likelihood_weight_);
   }
-  if (target_reward_.has_value()) options->set_target_reward(*target_reward_);
   if (continue_without_reward_.has_value()) options->set_continue_without_reward(*continue_without_reward_);
-  if (max_rollouts_.has_value()) options->set_max_rollouts(*max_rollouts_);
   v1::Refinement* refinement = options->mutable_refinement();
   NABLA_RETURN_IF_ERROR(SetChoice(refinement, "parameter", parameter_));
   NABLA_RETURN_IF_ERROR(SetChoice(refinement, "optimizer", optimizer_));

@@ -86,6 +86,7 @@ class RequestFlags {
   std::optional<uint32_t> states_;
   std::optional<uint32_t> probes_;
   std::optional<std::string> separator_;
+  std::optional<double> fraction_;
 };
 
 }  // namespace nabla

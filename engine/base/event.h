@@ -119,6 +119,7 @@ struct ReasonResult {
   std::vector<int32_t> token_ids;
   std::optional<double> reward;          // of the answer; unset where no reward model was consulted
   std::optional<double> initial_reward;  // of the first rollout
+  std::vector<RevisionEvent> revisions;  // all that were tested, in order
   bool reward_lost = false;              // the reward model became unavailable and the request went on without it
   Usage usage;
 };

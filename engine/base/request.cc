@@ -125,6 +125,18 @@ struct StrategyValidator {
                        Require(options.subtrees >= 1 && options.width % options.subtrees == 0, "beam.subtrees",
                                absl::StrCat("a divisor of beam.width (", options.width, ")"), options.subtrees)});
   }
+  absl::Status operator()(const PolicyGradientOptions& options) const {
+    const std::string field = "policy_gradient.";
+    return FirstError({ValidateSampling(options.rollout, field + "rollout"),
+                       ValidateSampling(options.resample, field + "resample"),
+                       Require(options.fraction > 0 && options.fraction <= 1, field + "fraction",
+                               "greater than 0 and at most 1", options.fraction),
+                       Require(std::isfinite(options.learning_rate) && options.learning_rate > 0,
+                               field + "learning_rate", "greater than 0", options.learning_rate),
+                       Require(!options.target_reward || std::isfinite(*options.target_reward), field + "target_reward",
+                               "finite", options.target_reward.value_or(0)),
+                       Require(options.max_rollouts >= 1, field + "max_rollouts", "1 or more", options.max_rollouts)});
+  }
   absl::Status operator()(const TailGuidedOptions& options) const {
     const int64_t probes = int64_t{options.states} * options.probes;
     return FirstError({ValidateSampling(options.sampling, "tail_guided.sampling"),
@@ -137,6 +149,9 @@ struct StrategyValidator {
 };
 
 struct RolloutCounter {
+  ResponseCount operator()(const PolicyGradientOptions& options) const {
+    return {options.max_rollouts, "policy_gradient.max_rollouts"};
+  }
   ResponseCount operator()(const GreedyOptions&) const { return {}; }
   ResponseCount operator()(const SampleOptions&) const { return {}; }
   ResponseCount operator()(const NablaOptions& options) const { return {options.max_rollouts, "nabla.max_rollouts"}; }
@@ -183,7 +198,8 @@ bool NeedsReward(const StrategyOptions& options) {
 }
 
 int64_t MostHeld(const StrategyOptions& options) {
-  if (std::holds_alternative<NablaOptions>(options)) return 2;  // the one in hand and the one set aside
+  if (std::holds_alternative<NablaOptions>(options)) return 2;           // the one in hand and the one set aside
+  if (std::holds_alternative<PolicyGradientOptions>(options)) return 3;  // the first, the best and the one in hand
   const int64_t rollouts = MostRollouts(options).count;
   const auto* tail_guided = std::get_if<TailGuidedOptions>(&options);
   return tail_guided != nullptr ? rollouts + tail_guided->states : rollouts;

@@ -115,12 +115,24 @@ struct TailGuidedOptions {
   SamplingOptions sampling;
 };
 
+// REINFORCE on the hidden states behind the first part of the response, for rewards without a gradient (LatentSeek,
+// arXiv 2505.13308). Every rollout draws that part from the states as they are, goes on behind it, and moves the states
+// by its reward, less the mean and over the deviation of the rewards so far. Needs a reward model.
+struct PolicyGradientOptions {
+  double fraction = 0.2;                            // (0, 1]; share of the first rollout's tokens whose states move
+  int max_rollouts = 8;                             // ≥ 1, the first one included
+  double learning_rate = 0.03;                      // > 0; Adam's step on the states
+  SamplingOptions rollout = {.temperature = 0.0};   // draws the tokens of rollouts
+  SamplingOptions resample = {.temperature = 1.0};  // draws the first part's tokens from the moved states
+  std::optional<double> target_reward;              // once a response has this reward, it is the answer
+};
+
 using StrategyOptions = std::variant<GreedyOptions, SampleOptions, NablaOptions, BestOfNOptions, SelfConsistencyOptions,
-                                     BeamOptions, TailGuidedOptions>;
+                                     BeamOptions, TailGuidedOptions, PolicyGradientOptions>;
 
 // Names of the alternatives of StrategyOptions, in their order.
-inline constexpr const char* kStrategyNames[] = {"greedy",           "sample", "nabla",      "best_of_n",
-                                                 "self_consistency", "beam",   "tail_guided"};
+inline constexpr const char* kStrategyNames[] = {"greedy",           "sample", "nabla",       "best_of_n",
+                                                 "self_consistency", "beam",   "tail_guided", "policy_gradient"};
 static_assert(std::size(kStrategyNames) == std::variant_size_v<StrategyOptions>);
 
 inline const char* StrategyName(const StrategyOptions& options) { return kStrategyNames[options.index()]; }

@@ -69,6 +69,11 @@ absl::Status Session::RollOut(const SamplingOptions& sampling, Stream stream) {
 }
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Branch(uint64_t seed) {
+  return BranchAt(static_cast<int>(state_->response.size()), {}, seed);
+}
+
+absl::StatusOr<std::unique_ptr<Session>> Session::BranchAt(int position, absl::Span<const int32_t> tokens,
+                                                           uint64_t seed) {
   SessionState& s = *state_;
   if (s.cache.length() == 0) {
     s.cache.StartFrom(s.options.prompt_ids);
@@ -81,11 +86,16 @@ absl::StatusOr<std::unique_ptr<Session>> Session::Branch(uint64_t seed) {
   NABLA_ASSIGN_OR_RETURN(std::unique_ptr<Session> branch,
                          Create(s.runner, std::move(options), s.stop, /*sink=*/nullptr, s.usage));
   SessionState& other = *branch->state_;
-  other.response = s.response;
-  other.stats = s.stats;
-  other.stopped = s.stopped;
+  other.response.assign(s.response.begin(), s.response.begin() + position);
+  other.stats.assign(s.stats.begin(), s.stats.begin() + position);
+  other.stopped = branch->EndsWith(s.options.stop);
+  for (size_t i = 0; i < tokens.size() && !branch->finished(); ++i) {
+    other.response.push_back(tokens[i]);
+    other.stats.emplace_back();
+    other.stopped = branch->EndsWith(s.options.stop);
+  }
   NABLA_RETURN_IF_ERROR(GuardTorch([&] {
-    other.cache = s.cache.Fork(s.cache.length());
+    other.cache = s.cache.Fork(std::min(s.cache.length(), s.prompt_tokens() + position));
     return absl::OkStatus();
   }));
   return branch;

@@ -66,6 +66,11 @@ class Session {
   // committed.
   absl::StatusOr<std::unique_ptr<Session>> Branch(uint64_t seed);
 
+  // As Branch, behind the first `position` tokens of the response and `tokens`, as far as none of them finishes it:
+  // they are given, not decoded, and their statistics are not known. What stands there already is not run again. At
+  // least one token where `position` is inside the response.
+  absl::StatusOr<std::unique_ptr<Session>> BranchAt(int position, absl::Span<const int32_t> tokens, uint64_t seed);
+
   // Rolls out sessions of this request, this one or branches, as one batch; those finished stay as they are. Each ends
   // with the token that completes `separator`, if one is given, and all end where they stand once the request's model
   // calls have reached `max_model_calls`.

@@ -1,5 +1,6 @@
 // The paper's loop (algorithm.md, "The loop"): roll out, select, refine, resample, accept if the reward rises.
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -73,6 +74,7 @@ class NablaLoop {
         FinishedResult(session_, cut_short ? FinishReason::kModelCallBudget : session_.finish_reason());
     result.initial_reward = initial_reward;
     result.reward = reward;
+    result.revisions = std::move(revisions_);
     return result;
   }
 
@@ -152,6 +154,7 @@ class NablaLoop {
     }
     ++(event.accepted ? usage.revisions_accepted : usage.revisions_rejected);
     const bool accepted = event.accepted;
+    revisions_.push_back(event);
     session_.sink().OnEvent(std::move(event));
     accepted ? session_.Accept() : session_.Reject();
     return absl::OkStatus();
@@ -174,6 +177,7 @@ class NablaLoop {
   ResponseScorer& scorer_;
   Refiner refiner_;
   double gradient_norm_ = 0;  // at the position refined last
+  std::vector<RevisionEvent> revisions_;
 };
 
 }  // namespace

@@ -27,6 +27,9 @@ absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& 
   if (const auto* tail_guided = std::get_if<TailGuidedOptions>(&strategy)) {
     return RunTailGuided(*tail_guided, request.max_model_calls, session, *scorer);
   }
+  if (const auto* policy_gradient = std::get_if<PolicyGradientOptions>(&strategy)) {
+    return RunPolicyGradient(*policy_gradient, request.max_model_calls, session, *scorer);
+  }
   return RunGreedy(session);
 }
 

@@ -33,6 +33,9 @@ absl::StatusOr<ReasonResult> RunBeam(const BeamOptions& options, std::optional<i
                                      Session& session, ResponseScorer& scorer);
 absl::StatusOr<ReasonResult> RunTailGuided(const TailGuidedOptions& options, std::optional<int64_t> max_model_calls,
                                            Session& session, ResponseScorer& scorer);
+absl::StatusOr<ReasonResult> RunPolicyGradient(const PolicyGradientOptions& options,
+                                               std::optional<int64_t> max_model_calls, Session& session,
+                                               ResponseScorer& scorer);
 absl::StatusOr<ReasonResult> RunNabla(const NablaOptions& options, std::optional<int64_t> max_model_calls,
                                       Session& session, ResponseScorer* scorer);
 

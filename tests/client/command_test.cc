@@ -196,11 +196,13 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"reason", "what", "now"}, "nabla: unexpected argument \"now\"; put the question in quotes\n"},
       {{"reason", "q", "--stratgy=nabla"}, "nabla: unknown flag --stratgy; see nabla reason --help\n"},
       {{"reason", "q", "--strategy=best"},
-       "nabla: --strategy: must be greedy, sample, nabla, best_of_n, self_consistency, beam or tail_guided, got "
+       "nabla: --strategy: must be greedy, sample, nabla, best_of_n, self_consistency, beam, tail_guided or "
+       "policy_gradient, got "
        "\"best\"\n"},
       // A field of the request, but not one that holds a strategy.
       {{"reason", "q", "--strategy=seed"},
-       "nabla: --strategy: must be greedy, sample, nabla, best_of_n, self_consistency, beam or tail_guided, got "
+       "nabla: --strategy: must be greedy, sample, nabla, best_of_n, self_consistency, beam, tail_guided or "
+       "policy_gradient, got "
        "\"seed\"\n"},
       {{"reason", "q", "--strategy=beam", "--states=2"},
        "nabla: --states: has no effect without the strategy tail_guided\n"},
@@ -209,7 +211,7 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"reason", "q", "--optimizer=sgd"}, "nabla: --optimizer: must be adam, mirror_descent or sign, got \"sgd\"\n"},
       {{"reason", "q", "--strategy=greedy", "--top_k=2"},
        "nabla: --top_k: has no effect without the strategy sample, best_of_n, self_consistency, beam, "
-       "tail_guided or nabla\n"},
+       "tail_guided, nabla or policy_gradient\n"},
       {{"reason", "q", "--strategy=greedy", "--iterations=2"},
        "nabla: --iterations: has no effect without the strategy nabla\n"},
       {{"info", "x"}, "nabla: unexpected argument \"x\"\n"},
@@ -239,7 +241,8 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"eval"}, "nabla: --data must name a file of JSON lines, for example --data=problems.jsonl\n"},
       {{"eval", "--data=/nowhere.jsonl"}, "nabla: --data: cannot read /nowhere.jsonl\n"},
       {{"eval", "--data=x", "--strategies=greedy,"},
-       "nabla: --strategies: each must be greedy, sample, nabla, best_of_n, self_consistency, beam or tail_guided, "
+       "nabla: --strategies: each must be greedy, sample, nabla, best_of_n, self_consistency, beam, tail_guided or "
+       "policy_gradient, "
        "got \"\"\n"},
       {{"eval", "--data=x", "--strategies=greedy:candidates=4"},
        "nabla: --strategies: --candidates: has no effect without the strategy best_of_n, "
@@ -278,7 +281,7 @@ TEST_F(CommandTest, InfoPrintsModelsLimitsAndLoad) {
       HasSubstr("model         writer (WriterForCausalLM, 5 parameters, float32 on cpu, up to 128 tokens)\n"
                 "reward model  judge (JudgeForSequenceClassification, 7 parameters, float32 on cpu, up to 64 tokens, "
                 "classifier)\n"
-                "strategies    greedy, sample, self_consistency, best_of_n, beam, tail_guided, nabla\n"
+                "strategies    greedy, sample, self_consistency, best_of_n, beam, tail_guided, policy_gradient, nabla\n"
                 "limits        4096 new tokens, 1024 rollouts a request\n"
                 "engine        cpu: up, 2 running, 50% of the key/value memory in use\n"
                 "load          2 running, 3 waiting, 4 can run at once\n"));

@@ -49,6 +49,8 @@ TEST(EvaluationTest, ErrorsNameTheLine) {
   EXPECT_EQ(ReadError("{\"question\": \"a\", \"answer\": 3}\n{"), "line 2: not a JSON object");
   EXPECT_EQ(ReadError("{\"answer\": 3}"), "line 1: \"question\" (or \"problem\") must be a text");
   EXPECT_EQ(ReadError("{\"question\": \"a\"}"), "line 1: \"answer\" must be a number or a text");
+  EXPECT_EQ(ReadError("{\"question\": \"a\", \"answer\": null, \"solution\": \"2\"}"),
+            "line 1: \"answer\" must be a number or a text");
   EXPECT_EQ(ReadError("{\"question\": \"a\", \"answer\": \" \"}"), "line 1: \"answer\" is empty");
   EXPECT_EQ(ReadError("{\"question\": \"a\", \"solution\": \"2\"}"),
             "line 1: there is no \"answer\", and \"solution\" marks none by \\boxed{…} or ####");

@@ -188,6 +188,20 @@ TEST(ConversionTest, SearchesAreRead) {
   EXPECT_EQ(std::get<BeamOptions>(FromProto(Message("beam {}"), kOptions)->strategy).separator, "\n\n");
 }
 
+TEST(ConversionTest, PolicyGradientIsRead) {
+  const auto request = FromProto(Message("policy_gradient { fraction: 0.5 max_rollouts: 3 learning_rate: 0.25 "
+                                         "rollout { top_k: 2 } resample { top_k: 3 } target_reward: 1 }"),
+                                 kOptions);
+  ASSERT_TRUE(request.ok()) << request.status();
+  const auto& options = std::get<PolicyGradientOptions>(request->strategy);
+  EXPECT_EQ(options.fraction, 0.5);
+  EXPECT_EQ(options.max_rollouts, 3);
+  EXPECT_EQ(options.learning_rate, 0.25);
+  EXPECT_EQ(options.rollout.top_k, 2);
+  EXPECT_EQ(options.resample.top_k, 3);
+  EXPECT_EQ(options.target_reward, 1);
+}
+
 // The name in the API, on the command line and in metrics is one.
 TEST(ConversionTest, StrategiesAreNamedAsTheirFields) {
   const google::protobuf::OneofDescriptor* fields = v1::ReasonRequest::descriptor()->FindOneofByName("strategy");

@@ -336,7 +336,7 @@ TEST_F(ReasonerServiceTest, GetInfoTellsModelsLimitsAndLoad) {
   EXPECT_EQ(info.model().name(), "writer");
   EXPECT_EQ(info.reward_model().reward_kind(), "classifier");
   EXPECT_THAT(info.strategies(), testing::ElementsAre("greedy", "sample", "self_consistency", "best_of_n", "beam",
-                                                      "tail_guided", "nabla"));
+                                                      "tail_guided", "policy_gradient", "nabla"));
   EXPECT_EQ(info.max_new_tokens_limit(), 12u);
   EXPECT_EQ(info.max_rollouts_limit(), 34u);
   EXPECT_EQ(info.workers(), 4u);

@@ -88,6 +88,16 @@ TEST(RequestTest, SearchesAreChecked) {
   EXPECT_EQ(tail_guided({.separator = ""}), "tail_guided.separator: must be some text, got none");
 }
 
+TEST(RequestTest, PolicyGradientIsChecked) {
+  const auto error = [](const PolicyGradientOptions& options) {
+    return ErrorOf([&](ReasonRequest& r) { r.strategy = options; });
+  };
+  EXPECT_EQ(error({.fraction = 0}), "policy_gradient.fraction: must be greater than 0 and at most 1, got 0");
+  EXPECT_EQ(error({.max_rollouts = 0}), "policy_gradient.max_rollouts: must be 1 or more, got 0");
+  EXPECT_EQ(error({.learning_rate = -1}), "policy_gradient.learning_rate: must be greater than 0, got -1");
+  EXPECT_EQ(error({.resample = {.top_k = -1}}), "policy_gradient.resample.top_k: must be 0 (all) or more, got -1");
+}
+
 TEST(RequestTest, RefinementAndSelectorsAreChecked) {
   EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.refinement.iterations = 1001; }),
             "nabla.refinement.iterations: must be from 0 to 1000, got 1001");
