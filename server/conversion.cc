@@ -46,7 +46,6 @@ SelectorOptions ReadSelectors(const v1::Selectors& message) {
 
 absl::StatusOr<RefinementOptions::Optimizer> ReadOptimizer(v1::Refinement::Optimizer optimizer) {
   switch (optimizer) {
-    case v1::Refinement::OPTIMIZER_UNSPECIFIED:
     case v1::Refinement::ADAM:
       return RefinementOptions::Optimizer::kAdam;
     case v1::Refinement::MIRROR_DESCENT:
@@ -85,7 +84,9 @@ absl::Status ReadRefinement(const v1::Refinement& message, RefinementOptions* op
       return absl::InvalidArgumentError(absl::StrCat("nabla.refinement.parameter: must be LOGITS or HIDDEN, got ",
                                                      static_cast<int>(message.parameter())));
   }
-  NABLA_ASSIGN_OR_RETURN(options->optimizer, ReadOptimizer(message.optimizer()));
+  if (message.optimizer() != v1::Refinement::OPTIMIZER_UNSPECIFIED) {
+    NABLA_ASSIGN_OR_RETURN(options->optimizer, ReadOptimizer(message.optimizer()));
+  }
   NABLA_ASSIGN_OR_RETURN(options->anchor, ReadAnchor(message.anchor()));
   if (message.has_max_kl()) options->max_kl = message.max_kl();
   if (message.has_iterations()) {
@@ -100,8 +101,21 @@ absl::Status ReadRefinement(const v1::Refinement& message, RefinementOptions* op
   return absl::OkStatus();
 }
 
+absl::StatusOr<NablaOptions> ReadPreset(v1::NablaOptions::Preset preset) {
+  switch (preset) {
+    case v1::NablaOptions::PRESET_UNSPECIFIED:
+    case v1::NablaOptions::PAPER:
+      return NablaOptions();
+    case v1::NablaOptions::GUARDED:
+      return GuardedNabla();
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("nabla.preset: must be PAPER or GUARDED, got ", static_cast<int>(preset)));
+  }
+}
+
 absl::StatusOr<NablaOptions> ReadNabla(const v1::NablaOptions& message, const ConversionOptions& limits) {
-  NablaOptions options;
+  NABLA_ASSIGN_OR_RETURN(NablaOptions options, ReadPreset(message.preset()));
   NABLA_RETURN_IF_ERROR(ReadSampling("nabla.rollout", message.rollout(), &options.rollout));
   NABLA_RETURN_IF_ERROR(ReadSampling("nabla.resample", message.resample(), &options.resample));
   if (message.has_selectors()) options.selectors = ReadSelectors(message.selectors());

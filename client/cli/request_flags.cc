@@ -36,7 +36,8 @@ const char* const kNablaFlags[] = {"max_rollouts",
                                    "anchor",
                                    "max_kl",
                                    "acceptance_likelihood_weight",
-                                   "target_reward"};
+                                   "target_reward",
+                                   "preset"};
 
 // Flags that are the field of the same name in the options of every strategy that has it.
 const char* const kOptionFlags[] = {"candidates", "weighted", "width",     "expansions", "subtrees",
@@ -146,6 +147,10 @@ void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add("states", &states_, "tail_guided: first steps to be tried (default 4).");
   flags->Add("probes", &probes_, "tail_guided: responses that try each (default 4).");
   flags->Add("separator", &separator_, "beam, tail_guided: text that ends a step (default: an empty line).");
+  flags->Add(
+      "preset", &preset_,
+      "nabla: what its other flags default to: paper, as stated with each, or guarded, screening 8 candidates by "
+      "mirror descent with a step of 10 and likelihood in acceptance with a weight of 0.3 (default paper).");
   flags->Add("max_rollouts", &max_rollouts_, "nabla, policy_gradient: rollouts, the first one included (default 8).");
   flags->Add("fraction", &fraction_,
              "policy_gradient: share of the first rollout whose hidden states move (default 0.2).");
@@ -282,6 +287,7 @@ absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {
     options->set_acceptance_likelihood_weight(*acceptance_likelihood_weight_);
   }
   if (continue_without_reward_.has_value()) options->set_continue_without_reward(*continue_without_reward_);
+  NABLA_RETURN_IF_ERROR(SetChoice(options, "preset", preset_));
   v1::Refinement* refinement = options->mutable_refinement();
   NABLA_RETURN_IF_ERROR(SetChoice(refinement, "parameter", parameter_));
   NABLA_RETURN_IF_ERROR(SetChoice(refinement, "optimizer", optimizer_));

@@ -62,6 +62,7 @@ class RequestFlags {
   std::optional<uint32_t> max_rollouts_;
   std::optional<uint32_t> iterations_;
   std::optional<double> learning_rate_;
+  std::string preset_;
   std::string parameter_;
   std::string optimizer_;
   std::string anchor_;

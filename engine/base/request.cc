@@ -190,6 +190,12 @@ absl::Status ValidateMessages(const ReasonRequest& request) {
 
 }  // namespace
 
+NablaOptions GuardedNabla() {
+  return {.refinement = {.optimizer = RefinementOptions::Optimizer::kMirrorDescent, .learning_rate = 10},
+          .screening_candidates = 8,
+          .acceptance_likelihood_weight = 0.3};
+}
+
 ResponseCount MostRollouts(const StrategyOptions& options) { return std::visit(RolloutCounter(), options); }
 
 bool NeedsReward(const StrategyOptions& options) {

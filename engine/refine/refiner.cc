@@ -85,10 +85,13 @@ absl::StatusOr<Refiner::Screened> Refiner::Screen(int count) {
       const torch::Tensor gradient = field_row[0].to(torch::kCPU).contiguous();
       const torch::Tensor logits = state.model->Head(state.hidden.narrow(0, state.committed, 1))[0];
       const torch::Tensor likely = logits.to(torch::kCPU).contiguous();
+      screened.gradient_norm = gradient.norm().item<double>();
+      if (refinement_.optimizer == RefinementOptions::Optimizer::kMirrorDescent) {
+        gradient.sub_(likely, 1 / refinement_.learning_rate);  // falls as the refined logits z − η·G rise
+      }
       const float* const loss = gradient.data_ptr<float>();
       const float* const logit = likely.data_ptr<float>();
       const int32_t current = state.response[state.committed];
-      screened.gradient_norm = gradient.norm().item<double>();
       float least_logit = *std::max_element(logit, logit + likely.numel()) + kLeastLogProbabilityRatio;
       if (refinement_.max_kl) {
         const auto least_log_probability = static_cast<float>(-*refinement_.max_kl);

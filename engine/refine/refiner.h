@@ -40,7 +40,9 @@ class Refiner {
   absl::StatusOr<Refined> Refine();
 
   // Tokens that would lower the loss in the place of the first ahead one, going by the gradient: at most `count`, the
-  // best first, among those that the language model finds plausible there. Source: algorithm.md, "Candidate screening".
+  // best first, among those that the language model finds plausible there. With Optimizer::kMirrorDescent, tokens that
+  // its step would prefer to the first ahead one, the best first: the language model then has a say in the order, too.
+  // Source: algorithm.md, "Candidate screening".
   struct Screened {
     std::vector<int32_t> candidates;
     int gradient_steps = 0;  // the paper's count

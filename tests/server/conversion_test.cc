@@ -209,6 +209,27 @@ TEST(ConversionTest, StrategiesAreNamedAsTheirFields) {
   for (int i = 0; i < fields->field_count(); ++i) EXPECT_EQ(fields->field(i)->name(), kStrategyNames[i]);
 }
 
+TEST(ConversionTest, PresetsAreWhatFieldsLeftOutAre) {
+  const auto read = [](const char* text) {
+    return std::get<NablaOptions>(FromProto(Message(text), kOptions)->strategy);
+  };
+  const NablaOptions paper = read("nabla { preset: PAPER }"), guarded = read("nabla { preset: GUARDED }");
+  EXPECT_EQ(paper.screening_candidates, 0);
+  EXPECT_EQ(paper.refinement.optimizer, RefinementOptions::Optimizer::kAdam);
+  EXPECT_EQ(guarded.screening_candidates, 8);
+  EXPECT_EQ(guarded.refinement.optimizer, RefinementOptions::Optimizer::kMirrorDescent);
+  EXPECT_EQ(guarded.refinement.learning_rate, 10);
+  EXPECT_EQ(guarded.acceptance_likelihood_weight, 0.3);
+  const NablaOptions mixed =
+      read("nabla { preset: GUARDED screening_candidates: 2 refinement { optimizer: SIGN learning_rate: 0.5 } }");
+  EXPECT_EQ(mixed.screening_candidates, 2);
+  EXPECT_EQ(mixed.refinement.optimizer, RefinementOptions::Optimizer::kSign);
+  EXPECT_EQ(mixed.refinement.learning_rate, 0.5);
+  v1::ReasonRequest message = Message("nabla {}");
+  message.mutable_nabla()->set_preset(static_cast<v1::NablaOptions::Preset>(9));
+  EXPECT_EQ(FromProto(message, kOptions).status().message(), "nabla.preset: must be PAPER or GUARDED, got 9");
+}
+
 TEST(ConversionTest, EmptySelectorsSelectEveryPosition) {
   const absl::StatusOr<ReasonRequest> request = FromProto(Message("nabla { selectors {} }"), kOptions);
   ASSERT_TRUE(request.ok()) << request.status();

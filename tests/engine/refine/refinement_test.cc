@@ -93,6 +93,21 @@ TEST_F(RefinementTest, ScreeningLeavesOutWhatIsBeyondTheTrustRegion) {
   for (const int32_t token : near) EXPECT_LE(-log_probabilities[token].item<double>(), bound + 1e-5);
 }
 
+TEST_F(RefinementTest, MirrorDescentScreensByRefinedLogits) {
+  const Parts parts = RolledOut(kGreedy);
+  RefinementOptions options = {
+      .optimizer = RefinementOptions::Optimizer::kMirrorDescent, .iterations = 1, .learning_rate = 30};
+  const torch::Tensor refined = Refine(parts, options).logits[0];
+  const std::vector<int32_t> candidates =
+      Refiner(parts.session.get(), parts.scorer.get(), options, {}).Screen(5).value().candidates;
+  ASSERT_FALSE(candidates.empty());
+  const auto logit = [&](int32_t token) { return refined[token].item<float>(); };
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    EXPECT_GT(logit(candidates[i]), logit(parts.session->response()[0]));
+    EXPECT_LE(logit(candidates[i]), logit(candidates[i > 0 ? i - 1 : 0]) + 1e-4);
+  }
+}
+
 TEST_F(RefinementTest, TheAnchorSaysWhereTheGradientIsTaken) {
   const Parts parts = RolledOut(kSampling);
   const std::vector<int32_t> response(parts.session->response().begin(), parts.session->response().end());
