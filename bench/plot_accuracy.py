@@ -10,14 +10,21 @@ import pathlib
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 330, 300, 46, 34, 40, 24
 COLOURS = {"greedy": "#555555", "sample": "#999999", "self_consistency": "#b8860b", "best_of_n": "#1f77b4",
-           "best_of_n, weighted": "#7fb2d9", "nabla, as in the paper": "#d62728", "nabla, screening": "#2ca02c"}
+           "best_of_n, weighted": "#7fb2d9", "beam": "#9467bd", "tail_guided": "#8c564b",
+           "policy_gradient": "#e377c2", "nabla, as in the paper": "#d62728", "nabla, mirror descent": "#ff7f0e",
+           "nabla, screening": "#17becf", "nabla, guarded": "#2ca02c"}
+NABLA_CURVES = {"preset=guarded": "guarded", "optimizer=mirror_descent": "mirror descent",
+                "screening_candidates=8": "screening"}
 
 
 def curve_of(strategy):
     """The curve to which a strategy with its settings belongs."""
     name, *settings = strategy.split(":")
     if name == "nabla":
-        return "nabla, screening" if any(s.startswith("screening") for s in settings) else "nabla, as in the paper"
+        for setting, curve in NABLA_CURVES.items():
+            if setting in settings:
+                return f"nabla, {curve}"
+        return "nabla, as in the paper"
     return f"{name}, weighted" if "weighted" in settings else name
 
 
