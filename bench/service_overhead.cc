@@ -143,6 +143,7 @@ class TimedPool : public EnginePool {
   PoolLoad load() const override { return pool_->load(); }
   const ModelInfo& model_info() const override { return pool_->model_info(); }
   const std::optional<ModelInfo>& reward_model_info() const override { return pool_->reward_model_info(); }
+  const std::optional<ModelInfo>& draft_model_info() const override { return pool_->draft_model_info(); }
 
  private:
   const std::unique_ptr<EnginePool> pool_;

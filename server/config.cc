@@ -43,6 +43,15 @@ void ReadModel(Settings& settings, ModelOptions* model) {
   settings.Read("max_model_length", 0, kMaxCount, &model->max_length);
 }
 
+void ReadDraftModel(Settings& settings, std::optional<ModelOptions>* draft_model) {
+  if (!settings.Has("draft_model")) {
+    return settings.FailIfGiven({"draft_dtype"}, "has no effect without --draft_model");
+  }
+  ModelOptions& options = draft_model->emplace();
+  settings.Read("draft_model", &options.path);
+  settings.Read("draft_dtype", Dtypes(), &options.dtype);
+}
+
 // A setting about a reward model that is not there is a mistake.
 void ReadRewardModel(Settings& settings, std::optional<RewardModelOptions>* reward_model) {
   if (!settings.Has("reward_model")) {
@@ -195,6 +204,7 @@ absl::Status CheckRemoteReward(const RemoteRewardOptions& options) {
 absl::StatusOr<ServerSetup> ReadSetup(Settings& settings) {
   ServerSetup setup;
   ReadModel(settings, &setup.pool.model);
+  ReadDraftModel(settings, &setup.pool.draft_model);
   ReadRewardModel(settings, &setup.pool.reward_model);
   ReadRemoteReward(settings, &setup.remote_reward);
   ReadEngine(settings, &setup.pool);
@@ -207,6 +217,9 @@ absl::StatusOr<ServerSetup> ReadSetup(Settings& settings) {
 
 absl::Status CheckFiles(const ServerSetup& setup) {
   NABLA_RETURN_IF_ERROR(CheckModelFolder("--model", setup.pool.model.path));
+  if (setup.pool.draft_model.has_value()) {
+    NABLA_RETURN_IF_ERROR(CheckModelFolder("--draft_model", setup.pool.draft_model->path));
+  }
   if (setup.pool.reward_model.has_value()) {
     NABLA_RETURN_IF_ERROR(CheckModelFolder("--reward_model", setup.pool.reward_model->path));
   }

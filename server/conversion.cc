@@ -188,6 +188,16 @@ absl::StatusOr<PolicyGradientOptions> ReadPolicyGradient(const v1::PolicyGradien
   return options;
 }
 
+absl::StatusOr<SpeculativeCandidatesOptions> ReadSpeculativeCandidates(const v1::SpeculativeCandidatesOptions& message,
+                                                                       const ConversionOptions& limits) {
+  SpeculativeCandidatesOptions options;
+  NABLA_RETURN_IF_ERROR(
+      ReadCandidates("speculative_candidates", message, limits, &options.candidates, &options.sampling));
+  if (message.has_max_reward_drop()) options.max_reward_drop = message.max_reward_drop();
+  if (message.has_separator()) options.separator = message.separator();
+  return options;
+}
+
 absl::StatusOr<Priority> ReadPriority(v1::Priority priority) {
   switch (priority) {
     case v1::PRIORITY_UNSPECIFIED:
@@ -232,6 +242,8 @@ absl::StatusOr<StrategyOptions> ReadStrategy(const v1::ReasonRequest& message, c
       return ReadTailGuided(message.tail_guided(), limits);
     case v1::ReasonRequest::kPolicyGradient:
       return ReadPolicyGradient(message.policy_gradient(), limits);
+    case v1::ReasonRequest::kSpeculativeCandidates:
+      return ReadSpeculativeCandidates(message.speculative_candidates(), limits);
     case v1::ReasonRequest::STRATEGY_NOT_SET:
       break;
   }
@@ -375,15 +387,18 @@ absl::StatusOr<ReasonRequest> FromProto(const v1::ReasonRequest& message, const 
 v1::GetInfoResponse DescribePool(const EnginePool& pool) {
   v1::GetInfoResponse response;
   *response.mutable_model() = ToProto(pool.model_info());
+  if (pool.draft_model_info().has_value()) *response.mutable_draft_model() = ToProto(*pool.draft_model_info());
   if (pool.reward_model_info().has_value()) {
     *response.mutable_reward_model() = ToProto(*pool.reward_model_info());
   }
-  const StrategyOptions strategies[] = {GreedyOptions{},         SampleOptions{}, SelfConsistencyOptions{},
-                                        BestOfNOptions{},        BeamOptions{},   TailGuidedOptions{},
-                                        PolicyGradientOptions{}, NablaOptions{}};
+  const StrategyOptions strategies[] = {
+      GreedyOptions{},     SampleOptions{},         SelfConsistencyOptions{},       BestOfNOptions{}, BeamOptions{},
+      TailGuidedOptions{}, PolicyGradientOptions{}, SpeculativeCandidatesOptions{}, NablaOptions{}};
   static_assert(std::size(strategies) == std::variant_size_v<StrategyOptions>);
   for (const StrategyOptions& strategy : strategies) {
-    if (response.has_reward_model() || !NeedsReward(strategy)) response.add_strategies(StrategyName(strategy));
+    const bool has_all = (response.has_reward_model() || !NeedsReward(strategy)) &&
+                         (response.has_draft_model() || !NeedsDraftModel(strategy));
+    if (has_all) response.add_strategies(StrategyName(strategy));
   }
   const PoolLoad load = pool.load();
   response.set_workers(load.capacity);

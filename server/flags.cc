@@ -97,8 +97,12 @@ ABSL_FLAG(
     Given<std::string>, draft_weights, {},
     "What guesses besides an earlier rollout: int8, a copy of the model with such weights; none; or auto (int8 on "
     "a CPU for weights of 64 MiB and more). Default: auto.");
-ABSL_FLAG(Given<std::string>, reward_model, {},
-          "Folder of the reward model. Without one, and without --reward_address, the nabla strategy is refused.");
+ABSL_FLAG(Given<std::string>, draft_model, {},
+          "Folder of a small model with the same tokenizer, for the strategy speculative_candidates. Default: none.");
+ABSL_FLAG(Given<std::string>, draft_dtype, {}, "As --dtype, for the draft model. Default: auto.");
+ABSL_FLAG(
+    Given<std::string>, reward_model, {},
+    "Folder of the reward model. Without one, and without --reward_address, strategies that need rewards are refused.");
 ABSL_FLAG(Given<std::string>, reward_kind, {},
           "Kind of reward: classifier, likelihood, verdict or auto (from its config.json). Default: auto.");
 ABSL_FLAG(Given<std::string>, reward_dtype, {}, "As --dtype, for the reward model. Default: auto.");
@@ -163,6 +167,8 @@ const char* const kFlags[] = {"config",
                               "reward_kind",
                               "reward_dtype",
                               "reward_max_length",
+                              "draft_model",
+                              "draft_dtype",
                               "verdict_question",
                               "verdict_yes",
                               "verdict_no",
@@ -212,6 +218,8 @@ absl::StatusOr<Settings> ReadFlags() {
   NABLA_SET_IF_GIVEN(model);
   NABLA_SET_IF_GIVEN(dtype);
   NABLA_SET_IF_GIVEN(max_model_length);
+  NABLA_SET_IF_GIVEN(draft_model);
+  NABLA_SET_IF_GIVEN(draft_dtype);
   NABLA_SET_IF_GIVEN(reward_model);
   NABLA_SET_IF_GIVEN(reward_kind);
   NABLA_SET_IF_GIVEN(reward_dtype);

@@ -27,6 +27,8 @@ const std::map<std::string, std::string>& FieldsByFlag() {
       {"model", "model.path"},
       {"dtype", "model.dtype"},
       {"max_model_length", "model.max_length"},
+      {"draft_model", "draft_model.path"},
+      {"draft_dtype", "draft_model.dtype"},
       {"reward_model", "reward_model.path"},
       {"reward_kind", "reward_model.kind"},
       {"reward_dtype", "reward_model.dtype"},

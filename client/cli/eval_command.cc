@@ -10,6 +10,7 @@
 #include "client/cli/evaluation.h"
 #include "client/cli/evaluation_records.h"
 #include "client/cli/flag_set.h"
+#include "client/cli/progress_bar.h"
 #include "client/cli/request_flags.h"
 #include "engine/base/status_macros.h"
 
@@ -141,9 +142,11 @@ StrategyScore RunStrategy(const Contender& contender, const std::vector<Problem>
     if (records != nullptr) NABLA_RETURN_IF_ERROR(records->Add(request, finished));
     return finished;
   };
+  const absl::Time start = absl::Now();
   const auto on_progress = [&](size_t done) {
-    if (console->error_is_terminal)
-      *console->error << "\r" << contender.name << " " << done << "/" << problems.size() << std::flush;
+    if (!console->error_is_terminal) return;
+    *console->error << "\r" << ProgressBar(done, problems.size(), absl::Now() - start) << " " << contender.name
+                    << "\x1b[K" << std::flush;
   };
   StrategyScore score = Evaluate(contender.name, problems, values.concurrency, ask, on_progress);
   if (console->error_is_terminal) *console->error << std::endl;

@@ -22,6 +22,7 @@ std::string FormatModel(const char* title, const v1::ModelInfo& model) {
 std::string FormatInfo(const v1::GetInfoResponse& info) {
   std::string text = absl::StrFormat("%-13s %s\n", "version", info.version());
   absl::StrAppend(&text, FormatModel("model", info.model()));
+  if (info.has_draft_model()) absl::StrAppend(&text, FormatModel("draft model", info.draft_model()));
   if (info.has_reward_model()) absl::StrAppend(&text, FormatModel("reward model", info.reward_model()));
   absl::StrAppendFormat(&text, "%-13s %s\n", "strategies", absl::StrJoin(info.strategies(), ", "));
   absl::StrAppendFormat(&text, "%-13s %u new tokens, %u rollouts a request\n", "limits", info.max_new_tokens_limit(),

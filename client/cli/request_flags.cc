@@ -41,7 +41,7 @@ const char* const kNablaFlags[] = {"max_rollouts",
 
 // Flags that are the field of the same name in the options of every strategy that has it.
 const char* const kOptionFlags[] = {"candidates", "weighted", "width",     "expansions", "subtrees",
-                                    "states",     "probes",   "separator", "fraction"};
+                                    "states",     "probes",   "separator", "fraction",   "max_reward_drop"};
 
 // The fields of a request that hold a strategy's options, by its name.
 const google::protobuf::OneofDescriptor& Strategies() {
@@ -139,14 +139,18 @@ void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add("top_k", &top_k_, "Draw from the k most likely tokens; 0 keeps all (default 0).");
   flags->Add("top_p", &top_p_, "Draw from the fewest tokens that hold this probability (default 1).");
   flags->Add("candidates", &candidates_,
-             "best_of_n, self_consistency: samples (default 8); tail_guided: responses in all (default 32).");
+             "best_of_n, self_consistency: samples (default 8); tail_guided: responses in all (default 32); "
+             "speculative_candidates: drafts of a step (default 4).");
+  flags->Add("max_reward_drop", &max_reward_drop_,
+             "speculative_candidates: how much a drafted step may take off the reward (default 1).");
   flags->Add("weighted", &weighted_, "best_of_n: add up the rewards of candidates with the same final answer.");
   flags->Add("width", &width_, "beam: hypotheses kept behind every step (default 4).");
   flags->Add("expansions", &expansions_, "beam: steps sampled behind each of them (default 4).");
   flags->Add("subtrees", &subtrees_, "beam: groups of hypotheses that do not compete, a divisor of width (default 1).");
   flags->Add("states", &states_, "tail_guided: first steps to be tried (default 4).");
   flags->Add("probes", &probes_, "tail_guided: responses that try each (default 4).");
-  flags->Add("separator", &separator_, "beam, tail_guided: text that ends a step (default: an empty line).");
+  flags->Add("separator", &separator_,
+             "beam, tail_guided, speculative_candidates: text that ends a step (default: an empty line).");
   flags->Add(
       "preset", &preset_,
       "nabla: what its other flags default to: paper, as stated with each, or guarded, screening 8 candidates by "
@@ -265,6 +269,7 @@ absl::Status RequestFlags::FillStrategy(const std::string& name, v1::ReasonReque
   SetOption(options, "probes", probes_);
   SetOption(options, "separator", separator_);
   SetOption(options, "fraction", fraction_);
+  SetOption(options, "max_reward_drop", max_reward_drop_);
   SetOption(options, "learning_rate", learning_rate_);
   SetOption(options, "max_rollouts", max_rollouts_);
   SetOption(options, "target_reward", target_reward_);

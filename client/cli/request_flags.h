@@ -88,6 +88,7 @@ class RequestFlags {
   std::optional<uint32_t> probes_;
   std::optional<std::string> separator_;
   std::optional<double> fraction_;
+  std::optional<double> max_reward_drop_;
 };
 
 }  // namespace nabla

@@ -137,6 +137,14 @@ struct StrategyValidator {
                                "finite", options.target_reward.value_or(0)),
                        Require(options.max_rollouts >= 1, field + "max_rollouts", "1 or more", options.max_rollouts)});
   }
+  absl::Status operator()(const SpeculativeCandidatesOptions& options) const {
+    const std::string field = "speculative_candidates.";
+    return FirstError({ValidateSampling(options.sampling, field + "sampling"),
+                       ValidateSeparator(options.separator, field + "separator"),
+                       Require(options.candidates >= 1, field + "candidates", "1 or more", options.candidates),
+                       Require(std::isfinite(options.max_reward_drop), field + "max_reward_drop", "finite",
+                               options.max_reward_drop)});
+  }
   absl::Status operator()(const TailGuidedOptions& options) const {
     const int64_t probes = int64_t{options.states} * options.probes;
     return FirstError({ValidateSampling(options.sampling, "tail_guided.sampling"),
@@ -149,6 +157,9 @@ struct StrategyValidator {
 };
 
 struct RolloutCounter {
+  ResponseCount operator()(const SpeculativeCandidatesOptions& options) const {
+    return {options.candidates, "speculative_candidates.candidates"};
+  }
   ResponseCount operator()(const PolicyGradientOptions& options) const {
     return {options.max_rollouts, "policy_gradient.max_rollouts"};
   }
@@ -198,6 +209,10 @@ NablaOptions GuardedNabla() {
 
 ResponseCount MostRollouts(const StrategyOptions& options) { return std::visit(RolloutCounter(), options); }
 
+bool NeedsDraftModel(const StrategyOptions& options) {
+  return std::holds_alternative<SpeculativeCandidatesOptions>(options);
+}
+
 bool NeedsReward(const StrategyOptions& options) {
   return !std::holds_alternative<GreedyOptions>(options) && !std::holds_alternative<SampleOptions>(options) &&
          !std::holds_alternative<SelfConsistencyOptions>(options);
@@ -207,6 +222,7 @@ int64_t MostHeld(const StrategyOptions& options) {
   if (std::holds_alternative<NablaOptions>(options)) return 2;           // the one in hand and the one set aside
   if (std::holds_alternative<PolicyGradientOptions>(options)) return 3;  // the first, the best and the one in hand
   const int64_t rollouts = MostRollouts(options).count;
+  if (NeedsDraftModel(options)) return rollouts + 2;  // what each of the two models wrote last
   const auto* tail_guided = std::get_if<TailGuidedOptions>(&options);
   return tail_guided != nullptr ? rollouts + tail_guided->states : rollouts;
 }

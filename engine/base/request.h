@@ -133,18 +133,30 @@ struct PolicyGradientOptions {
   std::optional<double> target_reward;              // once a response has this reward, it is the answer
 };
 
-using StrategyOptions = std::variant<GreedyOptions, SampleOptions, NablaOptions, BestOfNOptions, SelfConsistencyOptions,
-                                     BeamOptions, TailGuidedOptions, PolicyGradientOptions>;
+// Steps drafted by a small model, of which the reward model keeps the best; where even that takes too much off the
+// reward, the language model writes the step (arXiv 2501.19324, 2506.15733). Needs a reward model and a draft model.
+struct SpeculativeCandidatesOptions {
+  int candidates = 4;              // ≥ 1; drafts of a step
+  double max_reward_drop = 1;      // in the reward model's own scale; a drafted step may lower the reward by so much
+  std::string separator = "\n\n";  // as in BeamOptions
+  SamplingOptions sampling;        // of both models
+};
+
+using StrategyOptions =
+    std::variant<GreedyOptions, SampleOptions, NablaOptions, BestOfNOptions, SelfConsistencyOptions, BeamOptions,
+                 TailGuidedOptions, PolicyGradientOptions, SpeculativeCandidatesOptions>;
 
 // Names of the alternatives of StrategyOptions, in their order.
-inline constexpr const char* kStrategyNames[] = {"greedy",           "sample", "nabla",       "best_of_n",
-                                                 "self_consistency", "beam",   "tail_guided", "policy_gradient"};
+inline constexpr const char* kStrategyNames[] = {"greedy",      "sample",           "nabla",
+                                                 "best_of_n",   "self_consistency", "beam",
+                                                 "tail_guided", "policy_gradient",  "speculative_candidates"};
 static_assert(std::size(kStrategyNames) == std::variant_size_v<StrategyOptions>);
 
 inline const char* StrategyName(const StrategyOptions& options) { return kStrategyNames[options.index()]; }
 
-// Whether the strategy cannot run without a reward model.
+// Whether the strategy cannot run without a reward model, or without a draft model.
 bool NeedsReward(const StrategyOptions& options);
+bool NeedsDraftModel(const StrategyOptions& options);
 
 // A number of responses, and the field or fields of the request that say so.
 struct ResponseCount {

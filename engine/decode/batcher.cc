@@ -41,6 +41,7 @@ absl::Status Batcher::Run(BatchModel& model, absl::Span<BatchJob* const> jobs) {
     calls[i].model = &model;
     calls[i].job = jobs[i];
   }
+  if (calls.empty()) return absl::OkStatus();
   return Await(jobs_, absl::MakeSpan(calls));
 }
 

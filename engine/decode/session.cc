@@ -171,8 +171,8 @@ absl::Status Session::Propose(int32_t token, const SamplingOptions& sampling) {
                                .hidden_tail = s.hidden.narrow(0, position + 1, rows - position - 1).clone()});
     s.response.resize(position);
     s.response.push_back(token);
-    s.stats.resize(position +
-                   1);  // the position's own statistics are those of the same hidden state, but for the token
+    // The position's own statistics are those of the same hidden state, but for the token's probability.
+    s.stats.resize(position + 1);
     s.stopped = EndsWith(s.options.stop);
     ++s.usage->rollouts;
     return absl::OkStatus();

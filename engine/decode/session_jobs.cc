@@ -16,8 +16,8 @@ absl::Span<const int32_t> Session::PromptJob::pending() const {
 }
 
 void Session::PromptJob::OnHidden(const torch::Tensor& hidden) {
-  ++state_.usage->language_model.forward_passes;
-  state_.usage->language_model.forward_tokens += hidden.size(0);
+  ++state_.work().forward_passes;
+  state_.work().forward_tokens += hidden.size(0);
 }
 
 Session::RolloutJob::RolloutJob(Session* session, const SamplingOptions& sampling, Stream stream,
@@ -58,8 +58,8 @@ bool Session::RolloutJob::OnDraftLogits(absl::Span<const float> logits) {
 
 void Session::RolloutJob::OnHidden(const torch::Tensor& hidden) {
   SessionState& s = *session_.state_;
-  ++s.usage->language_model.forward_passes;
-  s.usage->language_model.forward_tokens += hidden.size(0);
+  ++s.work().forward_passes;
+  s.work().forward_tokens += hidden.size(0);
   // The state behind token p predicts token p + 1; those inside the prompt predict nothing that is asked for.
   const int64_t end = s.cache.length() + 1 - s.prompt_tokens();
   if (end <= 0) return;

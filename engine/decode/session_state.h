@@ -50,6 +50,8 @@ struct SessionState {
     }
   }
 
+  ModelWork& work() const { return options.is_draft ? usage->draft_model : usage->language_model; }
+
   int64_t prompt_tokens() const { return static_cast<int64_t>(options.prompt_ids.size()); }
 
   ModelRunner* const runner;

@@ -51,6 +51,7 @@ class Engine {
 
   virtual const ModelInfo& model_info() const = 0;
   virtual const std::optional<ModelInfo>& reward_model_info() const = 0;
+  virtual const std::optional<ModelInfo>& draft_model_info() const = 0;
 };
 
 // Tokens that a request may cost, for admission: its prompt, and its response once for every rollout it may make.

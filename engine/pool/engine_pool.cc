@@ -182,6 +182,7 @@ class EnginePoolImpl : public EnginePool {
 
   const ModelInfo& model_info() const override { return preparer_->model_info(); }
   const std::optional<ModelInfo>& reward_model_info() const override { return preparer_->reward_model_info(); }
+  const std::optional<ModelInfo>& draft_model_info() const override { return preparer_->draft_model_info(); }
 
  private:
   absl::Status CheckOpen() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {

@@ -48,6 +48,23 @@ bool UsesDraftModel(const EnginePoolOptions& options, const Model& model) {
   return options.draft_weights == "int8" || bytes >= kLeastWeightBytes;
 }
 
+// A draft stands for the language model's text token by token.
+absl::Status CheckDraftModel(const Model& draft, const Model& writer, const std::string& path) {
+  if (draft.config().sequence_classifier) {
+    return absl::InvalidArgumentError(absl::StrCat(path, "/config.json: ", draft.config().architecture,
+                                                   " cannot write drafts; give a …ForCausalLM as the draft model"));
+  }
+  const Tokenizer &ours = draft.tokenizer(), &theirs = writer.tokenizer();
+  bool same = ours.vocabulary_size() == theirs.vocabulary_size();
+  for (int32_t id = 0; same && id < ours.vocabulary_size(); ++id) {
+    same = ours.TokenString(id) == theirs.TokenString(id) && draft.IsEndOfSequence(id) == writer.IsEndOfSequence(id);
+  }
+  if (same) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": the draft model must have the language model's tokenizer and end-of-sequence tokens (",
+                   writer.name(), "); name a smaller model of the same family"));
+}
+
 // A raw prompt has no turns of its own; the reward model judges the answer to it as one user turn.
 std::vector<ChatMessage> Conversation(const ReasonRequest& request) {
   if (request.prompt) return {{"user", *request.prompt}};
@@ -94,8 +111,17 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
     const RewardModelOptions& reward = *options.reward_model;
     NABLA_ASSIGN_OR_RETURN(judge, Model::Load(reward.path, reward.dtype, device, reward.max_length, team));
   }
-  // Both models hold about the same text, so both get the same number of positions.
+  std::shared_ptr<const Model> draft;
+  if (options.draft_model) {
+    const int max_length = static_cast<int>(writer->max_length());
+    NABLA_ASSIGN_OR_RETURN(
+        draft, Model::Load(options.draft_model->path, options.draft_model->dtype, device, max_length, team));
+    NABLA_RETURN_IF_ERROR(CheckDraftModel(*draft, *writer, options.draft_model->path));
+    draft_model_info_ = draft->info();
+  }
+  // All models hold about the same text, so all get the same number of positions.
   int64_t bytes_per_token = KvPool::BytesPerToken(writer->config(), writer->dtype());
+  if (draft != nullptr) bytes_per_token += KvPool::BytesPerToken(draft->config(), draft->dtype());
   if (judge != nullptr) bytes_per_token += KvPool::BytesPerToken(judge->config(), judge->dtype());
   const int64_t tokens = options.kv_cache_bytes / bytes_per_token / kBlockTokens * kBlockTokens;
   if (tokens == 0) {
@@ -103,18 +129,22 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
                                                    bytes_per_token * kBlockTokens, " for every ", kBlockTokens,
                                                    " tokens"));
   }
-  const auto run = [&](std::shared_ptr<const Model> model, bool draft) -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
+  const auto run = [&](std::shared_ptr<const Model> model,
+                       bool drafts) -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
     return GuardTorch([&]() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
       auto pool = std::make_shared<KvPool>(model->config(), tokens, model->dtype(), model->device());
       return std::make_unique<ModelRunner>(model, std::move(pool), batcher_.get(),
-                                           draft ? std::make_shared<const DraftModel>(model) : nullptr);
+                                           drafts ? std::make_shared<const DraftModel>(model) : nullptr);
     });
   };
   NABLA_ASSIGN_OR_RETURN(runner_, run(writer, UsesDraftModel(options, *writer)));
   model_info_ = writer->info();
+  if (draft != nullptr) {
+    NABLA_ASSIGN_OR_RETURN(draft_runner_, run(draft, /*drafts=*/false));
+  }
 
   if (judge != nullptr) {
-    NABLA_ASSIGN_OR_RETURN(reward_runner_, run(judge, /*draft=*/false));
+    NABLA_ASSIGN_OR_RETURN(reward_runner_, run(judge, /*drafts=*/false));
     NABLA_ASSIGN_OR_RETURN(std::unique_ptr<LocalRewardModel> local,
                            LocalRewardModel::Create(reward_runner_, *options.reward_model));
     local_reward_model_ = local.get();
@@ -137,6 +167,11 @@ absl::StatusOr<Engine::Prepared> ModelEngine::Prepare(ReasonRequest request) con
     return absl::FailedPreconditionError(absl::StrCat("strategy ", StrategyName(request.strategy),
                                                       " needs a reward model and this server has none; start it with "
                                                       "--reward_model or --reward_address, or ask for greedy"));
+  }
+  if (NeedsDraftModel(request.strategy) && draft_runner_ == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat("strategy ", StrategyName(request.strategy),
+                                                      " needs a draft model and this server has none; start it with "
+                                                      "--draft_model, or ask for best_of_n"));
   }
   Prepared prepared;
   if (request.prompt) {
@@ -180,16 +215,28 @@ absl::StatusOr<int64_t> ModelEngine::KvTokens(const ReasonRequest& request, int6
                                             ", so ask for less or raise its --kv_cache_bytes"));
 }
 
+std::vector<KvPool*> ModelEngine::KvPools() const {
+  std::vector<KvPool*> pools;
+  for (const ModelRunner* runner : {runner_.get(), draft_runner_.get(), reward_runner_.get()}) {
+    if (runner != nullptr) pools.push_back(runner->kv_pool().get());
+  }
+  return pools;
+}
+
 bool ModelEngine::TryReserve(int64_t kv_tokens) {
-  if (!runner_->kv_pool()->TryReserve(kv_tokens)) return false;
-  if (reward_runner_ == nullptr || reward_runner_->kv_pool()->TryReserve(kv_tokens)) return true;
-  runner_->kv_pool()->Release(kv_tokens);
-  return false;
+  std::vector<KvPool*> reserved;
+  for (KvPool* pool : KvPools()) {
+    if (!pool->TryReserve(kv_tokens)) {
+      for (KvPool* other : reserved) other->Release(kv_tokens);
+      return false;
+    }
+    reserved.push_back(pool);
+  }
+  return true;
 }
 
 void ModelEngine::Release(int64_t kv_tokens) {
-  runner_->kv_pool()->Release(kv_tokens);
-  if (reward_runner_ != nullptr) reward_runner_->kv_pool()->Release(kv_tokens);
+  for (KvPool* pool : KvPools()) pool->Release(kv_tokens);
 }
 
 // Null where the reward model is lost and the request goes on without.
@@ -230,15 +277,21 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
       scorer = std::make_unique<ResponseScorer>(reward_model_.get(), vocabulary_map_.get(), std::move(context), &usage);
     }
   }
+  Session::Options options{.prompt_ids = prepared.prompt_ids,
+                           .max_new_tokens = request.max_new_tokens,
+                           .stop = request.stop,
+                           .seed = request.seed,
+                           .max_draft_tokens = max_draft_tokens_};
   NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
-                         Session::Create(runner_.get(),
-                                         {.prompt_ids = prepared.prompt_ids,
-                                          .max_new_tokens = request.max_new_tokens,
-                                          .stop = request.stop,
-                                          .seed = request.seed,
-                                          .max_draft_tokens = max_draft_tokens_},
-                                         &stop, &sink, &usage));
-  NABLA_ASSIGN_OR_RETURN(ReasonResult result, RunStrategy(request, *session, scorer.get()));
+                         Session::Create(runner_.get(), options, &stop, &sink, &usage));
+  std::unique_ptr<Session> draft;
+  if (NeedsDraftModel(request.strategy)) {
+    options.keep_hidden = false;
+    options.is_draft = true;
+    NABLA_ASSIGN_OR_RETURN(draft,
+                           Session::Create(draft_runner_.get(), std::move(options), &stop, /*sink=*/nullptr, &usage));
+  }
+  NABLA_ASSIGN_OR_RETURN(ReasonResult result, RunStrategy(request, *session, scorer.get(), draft.get()));
   usage.completion_tokens = static_cast<int>(result.token_ids.size());
   usage.total_time = absl::Now() - start;
   result.usage = usage;

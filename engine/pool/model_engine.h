@@ -18,6 +18,7 @@
 
 namespace nabla {
 
+class KvPool;
 class LocalRewardModel;
 class Model;
 class ModelRunner;
@@ -40,6 +41,7 @@ class ModelEngine : public Engine {
   EngineLoad load() const override;
   const ModelInfo& model_info() const override { return model_info_; }
   const std::optional<ModelInfo>& reward_model_info() const override { return reward_model_info_; }
+  const std::optional<ModelInfo>& draft_model_info() const override { return draft_model_info_; }
 
  private:
   ModelEngine();
@@ -47,6 +49,7 @@ class ModelEngine : public Engine {
   absl::Status Load(const EnginePoolOptions& options, const std::string& device,
                     const RewardModelFactory& reward_model_factory);
   const Model& model() const;
+  std::vector<KvPool*> KvPools() const;  // of all models that run here
   absl::StatusOr<ReasonResult> RunPrepared(const Prepared& prepared, absl::Duration queue_time, const StopToken& stop,
                                            EventSink& sink);
   absl::StatusOr<int64_t> KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const;
@@ -56,12 +59,13 @@ class ModelEngine : public Engine {
   int max_draft_tokens_ = 0;
   std::unique_ptr<Batcher> batcher_;  // outlives all that runs on it
   std::unique_ptr<ModelRunner> runner_;
+  std::unique_ptr<ModelRunner> draft_runner_;             // null without a draft model
   std::shared_ptr<ModelRunner> reward_runner_;            // null unless the reward model is local
   std::unique_ptr<RewardModel> reward_model_;             // null without one
   const LocalRewardModel* local_reward_model_ = nullptr;  // the same, if it is local
   std::unique_ptr<VocabularyMap> vocabulary_map_;         // null without a reward model
   ModelInfo model_info_;
-  std::optional<ModelInfo> reward_model_info_;
+  std::optional<ModelInfo> reward_model_info_, draft_model_info_;
 };
 
 }  // namespace nabla

@@ -16,6 +16,13 @@ absl::StatusOr<std::unique_ptr<Session>> Branches::Grow(Session& from) {
   return from.Branch(session_.seed() + ++grown_ * kSeedStep);
 }
 
+absl::StatusOr<std::unique_ptr<Session>> Branches::GrowBehind(absl::Span<const int32_t> text, Session& from) {
+  const absl::Span<const int32_t> has = from.response();
+  size_t common = std::mismatch(text.begin(), text.end(), has.begin(), has.end()).first - text.begin();
+  if (common == text.size() && common < has.size()) --common;  // somebody must run the last token
+  return from.BranchAt(static_cast<int>(common), text.subspan(common), session_.seed() + ++grown_ * kSeedStep);
+}
+
 absl::StatusOr<double> Branches::Score(const Session& session) {
   NABLA_RETURN_IF_ERROR(session_.stop().Check());
   const absl::Time start = absl::Now();

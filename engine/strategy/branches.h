@@ -45,6 +45,9 @@ class Branches {
   // request's.
   absl::StatusOr<std::unique_ptr<Session>> Grow(Session& from);
 
+  // The same behind `text`, of which `from` has as much as it has; it is not empty where `from` is not.
+  absl::StatusOr<std::unique_ptr<Session>> GrowBehind(absl::Span<const int32_t> text, Session& from);
+
   // To their ends, or to that of a step (Session::RollOutTogether), or of the budget.
   absl::Status RollOut(absl::Span<Session* const> sessions, const std::string& separator = "") {
     return session_.RollOutTogether(sessions, sampling_, max_model_calls_, separator);

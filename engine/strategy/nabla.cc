@@ -165,9 +165,12 @@ class NablaLoop {
     NABLA_ASSIGN_OR_RETURN(event.reward_before, Score(session_.before_proposal()));
     NABLA_ASSIGN_OR_RETURN(event.reward_after, Score(session_.response()));
     session_.usage().model_calls += kCallsPerAcceptanceTest;
-    const double gain = *event.reward_after - *event.reward_before;
-    const double likelihood_gain = session_.log_likelihood() - session_.log_likelihood_before_proposal();
-    event.accepted = gain + options_.acceptance_likelihood_weight * likelihood_gain > options_.min_reward_gain;
+    double gain = *event.reward_after - *event.reward_before;
+    if (options_.acceptance_likelihood_weight > 0) {
+      gain += options_.acceptance_likelihood_weight *
+              (session_.log_likelihood() - session_.log_likelihood_before_proposal());
+    }
+    event.accepted = gain > options_.min_reward_gain;
     return absl::OkStatus();
   }
 

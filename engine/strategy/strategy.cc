@@ -7,11 +7,15 @@
 
 namespace nabla {
 
-absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& session, ResponseScorer* scorer) {
+absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& session, ResponseScorer* scorer,
+                                         Session* draft) {
   const StrategyOptions& strategy = request.strategy;
   const auto* nabla = std::get_if<NablaOptions>(&strategy);
   if (NeedsReward(strategy) && scorer == nullptr && (nabla == nullptr || !nabla->continue_without_reward)) {
     return absl::FailedPreconditionError(absl::StrCat("strategy ", StrategyName(strategy), " needs a reward model"));
+  }
+  if (NeedsDraftModel(strategy) && draft == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat("strategy ", StrategyName(strategy), " needs a draft model"));
   }
   if (nabla != nullptr) return RunNabla(*nabla, request.max_model_calls, session, scorer);
   if (const auto* sample = std::get_if<SampleOptions>(&strategy)) return RunSample(*sample, session);
@@ -29,6 +33,9 @@ absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& 
   }
   if (const auto* policy_gradient = std::get_if<PolicyGradientOptions>(&strategy)) {
     return RunPolicyGradient(*policy_gradient, request.max_model_calls, session, *scorer);
+  }
+  if (const auto* speculative = std::get_if<SpeculativeCandidatesOptions>(&strategy)) {
+    return RunSpeculativeCandidates(*speculative, request.max_model_calls, session, *draft, *scorer);
   }
   return RunGreedy(session);
 }

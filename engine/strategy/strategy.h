@@ -21,7 +21,9 @@ namespace nabla {
 
 inline constexpr int kCallsPerScore = 1;  // model calls of a response scored, beside those of the paper
 
-absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& session, ResponseScorer* scorer);
+// `draft`: a session of the same prompt on the draft model, for the strategy that needs one.
+absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& session, ResponseScorer* scorer,
+                                         Session* draft = nullptr);
 
 absl::StatusOr<ReasonResult> RunGreedy(Session& session);
 absl::StatusOr<ReasonResult> RunSample(const SampleOptions& options, Session& session);
@@ -36,6 +38,9 @@ absl::StatusOr<ReasonResult> RunTailGuided(const TailGuidedOptions& options, std
 absl::StatusOr<ReasonResult> RunPolicyGradient(const PolicyGradientOptions& options,
                                                std::optional<int64_t> max_model_calls, Session& session,
                                                ResponseScorer& scorer);
+absl::StatusOr<ReasonResult> RunSpeculativeCandidates(const SpeculativeCandidatesOptions& options,
+                                                      std::optional<int64_t> max_model_calls, Session& session,
+                                                      Session& draft, ResponseScorer& scorer);
 absl::StatusOr<ReasonResult> RunNabla(const NablaOptions& options, std::optional<int64_t> max_model_calls,
                                       Session& session, ResponseScorer* scorer);
 

@@ -196,14 +196,12 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"reason", "what", "now"}, "nabla: unexpected argument \"now\"; put the question in quotes\n"},
       {{"reason", "q", "--stratgy=nabla"}, "nabla: unknown flag --stratgy; see nabla reason --help\n"},
       {{"reason", "q", "--strategy=best"},
-       "nabla: --strategy: must be greedy, sample, nabla, best_of_n, self_consistency, beam, tail_guided or "
-       "policy_gradient, got "
-       "\"best\"\n"},
+       "nabla: --strategy: must be greedy, sample, nabla, best_of_n, self_consistency, beam, tail_guided, "
+       "policy_gradient or speculative_candidates, got \"best\"\n"},
       // A field of the request, but not one that holds a strategy.
       {{"reason", "q", "--strategy=seed"},
-       "nabla: --strategy: must be greedy, sample, nabla, best_of_n, self_consistency, beam, tail_guided or "
-       "policy_gradient, got "
-       "\"seed\"\n"},
+       "nabla: --strategy: must be greedy, sample, nabla, best_of_n, self_consistency, beam, tail_guided, "
+       "policy_gradient or speculative_candidates, got \"seed\"\n"},
       {{"reason", "q", "--strategy=beam", "--states=2"},
        "nabla: --states: has no effect without the strategy tail_guided\n"},
       {{"reason", "q", "--strategy=nabla", "--parameter=x"},
@@ -211,7 +209,7 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"reason", "q", "--optimizer=sgd"}, "nabla: --optimizer: must be adam, mirror_descent or sign, got \"sgd\"\n"},
       {{"reason", "q", "--strategy=greedy", "--top_k=2"},
        "nabla: --top_k: has no effect without the strategy sample, best_of_n, self_consistency, beam, "
-       "tail_guided, nabla or policy_gradient\n"},
+       "tail_guided, speculative_candidates, nabla or policy_gradient\n"},
       {{"reason", "q", "--strategy=greedy", "--iterations=2"},
        "nabla: --iterations: has no effect without the strategy nabla\n"},
       {{"info", "x"}, "nabla: unexpected argument \"x\"\n"},
@@ -241,12 +239,11 @@ TEST_F(CommandTest, WrongCommandLinesSayWhatIsWrong) {
       {{"eval"}, "nabla: --data must name a file of JSON lines, for example --data=problems.jsonl\n"},
       {{"eval", "--data=/nowhere.jsonl"}, "nabla: --data: cannot read /nowhere.jsonl\n"},
       {{"eval", "--data=x", "--strategies=greedy,"},
-       "nabla: --strategies: each must be greedy, sample, nabla, best_of_n, self_consistency, beam, tail_guided or "
-       "policy_gradient, "
-       "got \"\"\n"},
+       "nabla: --strategies: each must be greedy, sample, nabla, best_of_n, self_consistency, beam, "
+       "tail_guided, policy_gradient or speculative_candidates, got \"\"\n"},
       {{"eval", "--data=x", "--strategies=greedy:candidates=4"},
        "nabla: --strategies: --candidates: has no effect without the strategy best_of_n, "
-       "self_consistency or tail_guided\n"},
+       "self_consistency, tail_guided or speculative_candidates\n"},
       {{"eval", "--data=x", "--strategies=best_of_n:candidate=4"},
        "nabla: --strategies: unknown flag --candidate; see nabla eval --help\n"},
       {{"reason", "q", "--strategy=self_consistency", "--weighted"},

@@ -188,6 +188,18 @@ TEST(ConversionTest, SearchesAreRead) {
   EXPECT_EQ(std::get<BeamOptions>(FromProto(Message("beam {}"), kOptions)->strategy).separator, "\n\n");
 }
 
+TEST(ConversionTest, SpeculativeCandidatesAreRead) {
+  const auto request = FromProto(Message("speculative_candidates { candidates: 3 max_reward_drop: 0.5 separator: ';' "
+                                         "sampling { top_k: 2 } }"),
+                                 kOptions);
+  ASSERT_TRUE(request.ok()) << request.status();
+  const auto& options = std::get<SpeculativeCandidatesOptions>(request->strategy);
+  EXPECT_EQ(options.candidates, 3);
+  EXPECT_EQ(options.max_reward_drop, 0.5);
+  EXPECT_EQ(options.separator, ";");
+  EXPECT_EQ(options.sampling.top_k, 2);
+}
+
 TEST(ConversionTest, PolicyGradientIsRead) {
   const auto request = FromProto(Message("policy_gradient { fraction: 0.5 max_rollouts: 3 learning_rate: 0.25 "
                                          "rollout { top_k: 2 } resample { top_k: 3 } target_reward: 1 }"),

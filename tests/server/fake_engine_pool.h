@@ -164,6 +164,7 @@ class FakeEnginePool : public EnginePool {
   }
   const ModelInfo& model_info() const override { return model_; }
   const std::optional<ModelInfo>& reward_model_info() const override { return reward_model_; }
+  const std::optional<ModelInfo>& draft_model_info() const override { return draft_model_info_; }
 
  private:
   const Script script_;
@@ -175,6 +176,7 @@ class FakeEnginePool : public EnginePool {
                             .vocabulary_size = 11,
                             .max_length = 128};
   std::optional<ModelInfo> reward_model_;
+  const std::optional<ModelInfo> draft_model_info_;
   mutable std::mutex mu_;
   mutable std::condition_variable changed_;
   absl::Status refusal_ ABSL_GUARDED_BY(mu_);

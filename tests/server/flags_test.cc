@@ -66,6 +66,8 @@ TEST_F(FlagsTest, DefaultsAreUsable) {
 TEST_F(FlagsTest, EveryFlagReachesItsOption) {
   for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{{"dtype", "bfloat16"},
                                                                                     {"max_model_length", "100"},
+                                                                                    {"draft_model", "small"},
+                                                                                    {"draft_dtype", "float32"},
                                                                                     {"reward_model", "judge"},
                                                                                     {"reward_kind", "verdict"},
                                                                                     {"reward_dtype", "float32"},
@@ -100,6 +102,8 @@ TEST_F(FlagsTest, EveryFlagReachesItsOption) {
   const EnginePoolOptions& pool = setup->pool;
   EXPECT_EQ(pool.model.dtype, "bfloat16");
   EXPECT_EQ(pool.model.max_length, 100);
+  EXPECT_EQ(pool.draft_model->path, "small");
+  EXPECT_EQ(pool.draft_model->dtype, "float32");
   EXPECT_EQ(pool.reward_model->path, "judge");
   EXPECT_EQ(pool.reward_model->kind, "verdict");
   EXPECT_EQ(pool.reward_model->dtype, "float32");

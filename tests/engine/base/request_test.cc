@@ -88,6 +88,16 @@ TEST(RequestTest, SearchesAreChecked) {
   EXPECT_EQ(tail_guided({.separator = ""}), "tail_guided.separator: must be some text, got none");
 }
 
+TEST(RequestTest, SpeculativeCandidatesAreChecked) {
+  const auto error = [](const SpeculativeCandidatesOptions& options) {
+    return ErrorOf([&](ReasonRequest& r) { r.strategy = options; });
+  };
+  EXPECT_EQ(error({.candidates = 0}), "speculative_candidates.candidates: must be 1 or more, got 0");
+  EXPECT_EQ(error({.max_reward_drop = std::numeric_limits<double>::quiet_NaN()}),
+            "speculative_candidates.max_reward_drop: must be finite, got nan");
+  EXPECT_EQ(error({.separator = ""}), "speculative_candidates.separator: must be some text, got none");
+}
+
 TEST(RequestTest, PolicyGradientIsChecked) {
   const auto error = [](const PolicyGradientOptions& options) {
     return ErrorOf([&](ReasonRequest& r) { r.strategy = options; });

@@ -94,6 +94,7 @@ class FakeEngine : public Engine {
 
   const ModelInfo& model_info() const override { return model_info_; }
   const std::optional<ModelInfo>& reward_model_info() const override { return reward_model_info_; }
+  const std::optional<ModelInfo>& draft_model_info() const override { return draft_model_info_; }
 
   // Ends a request that runs or is yet to come; all of them; or all of them with UNAVAILABLE, from now on.
   void Finish(const std::string& name, absl::Status status = absl::OkStatus()) {
@@ -138,6 +139,7 @@ class FakeEngine : public Engine {
  private:
   const FakeEngineOptions options_;
   const ModelInfo model_info_ = {.name = "writer", .device = options_.device};
+  const std::optional<ModelInfo> draft_model_info_;
   const std::optional<ModelInfo> reward_model_info_ = ModelInfo{.name = "judge"};
   mutable std::mutex mutex_;
   std::condition_variable changed_;

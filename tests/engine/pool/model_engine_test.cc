@@ -213,6 +213,24 @@ TEST(ModelEngineTest, WithoutARewardModelNablaIsRefusedWithTheFix) {
                                           "--reward_model or --reward_address, or ask for greedy"));
 }
 
+TEST(ModelEngineTest, ADraftModelServesTheStrategyThatNeedsOne) {
+  ReasonRequest request = Greedy();
+  request.strategy = SpeculativeCandidatesOptions{.candidates = 2, .separator = "e"};
+  GateSink refused;
+  EXPECT_EQ(Create()->Submit(request, {}, &refused, [](absl::StatusOr<ReasonResult>) { FAIL(); }).status(),
+            absl::FailedPreconditionError("strategy speculative_candidates needs a draft model and this server has "
+                                          "none; start it with --draft_model, or ask for best_of_n"));
+  EnginePoolOptions options = Options();
+  options.draft_model = ModelOptions{.path = LanguageModelFolder(), .dtype = "float32"};
+  const auto pool = Create(options);
+  EXPECT_EQ(pool->draft_model_info()->name, "lm");
+  GateSink sink;
+  Outcome outcome;
+  ASSERT_TRUE(pool->Submit(request, {}, &sink, outcome.Callback()).ok());
+  ASSERT_TRUE(outcome.Status().ok()) << outcome.Status();
+  EXPECT_GT(outcome.result->usage.draft_model.forward_tokens, 0);
+}
+
 TEST(ModelEngineTest, BadOptionsAreNamed) {
   const auto error = [](const EnginePoolOptions& options) {
     return std::string(EnginePool::Create(options).status().message());
@@ -225,6 +243,11 @@ TEST(ModelEngineTest, BadOptionsAreNamed) {
   EXPECT_EQ(error(options), ClassifierFolder() +
                                 "/config.json: Qwen3ForSequenceClassification cannot write answers; give it as the "
                                 "reward model and a …ForCausalLM as the model");
+  options = Options();
+  options.draft_model = ModelOptions{.path = ClassifierFolder()};
+  EXPECT_EQ(error(options), ClassifierFolder() +
+                                "/config.json: Qwen3ForSequenceClassification cannot write drafts; give a …ForCausalLM "
+                                "as the draft model");
   options = Options();
   options.reward_model->kind = "oracle";
   EXPECT_EQ(error(options), "reward kind is \"oracle\"; expected classifier, likelihood, verdict or auto");
