@@ -103,18 +103,20 @@ absl::StatusOr<std::unique_ptr<Session>> Session::BranchAt(int position, absl::S
 
 absl::Status Session::RollOutTogether(absl::Span<Session* const> sessions, const SamplingOptions& sampling,
                                       std::optional<int64_t> max_model_calls, const std::string& separator) {
-  SessionState& s = *state_;
   const RolloutLimits limits{.max_model_calls = max_model_calls, .separator = separator};
-  if (s.cache.length() == 0) s.cache.StartFrom(s.options.prompt_ids);
+  ModelRunner* runner = nullptr;
   std::vector<std::unique_ptr<RolloutJob>> jobs;
   std::vector<SequenceJob*> batch;
   for (Session* session : sessions) {
     if (session->finished()) continue;
+    SessionState& s = *session->state_;
+    if (s.cache.length() == 0) s.cache.StartFrom(s.options.prompt_ids);
+    runner = s.runner;
     jobs.push_back(std::make_unique<RolloutJob>(session, sampling, Stream::kDraft, limits));
     batch.push_back(jobs.back().get());
   }
-  s.usage->rollouts += static_cast<int>(batch.size());
-  return s.runner->Run(batch);
+  state_->usage->rollouts += static_cast<int>(batch.size());
+  return runner != nullptr ? runner->Run(batch) : absl::OkStatus();
 }
 
 void Session::Show(const Session& branch) { EmitDraft(branch.state_->response); }

@@ -72,9 +72,9 @@ class Session {
   // least one token where `position` is inside the response.
   absl::StatusOr<std::unique_ptr<Session>> BranchAt(int position, absl::Span<const int32_t> tokens, uint64_t seed);
 
-  // Rolls out sessions of this request, this one or branches, as one batch; those finished stay as they are. Each ends
-  // with the token that completes `separator`, if one is given, and all end where they stand once the request's model
-  // calls have reached `max_model_calls`.
+  // Rolls out sessions of this request that are all of one model, as one batch; those finished stay as they are. Each
+  // ends with the token that completes `separator`, if one is given, and all end where they stand once the request's
+  // model calls have reached `max_model_calls`.
   absl::Status RollOutTogether(absl::Span<Session* const> sessions, const SamplingOptions& sampling,
                                std::optional<int64_t> max_model_calls, const std::string& separator = "");
 

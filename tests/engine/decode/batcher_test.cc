@@ -228,6 +228,14 @@ TEST(BatcherTest, AFailedDeviceEndsEverythingWithUnavailable) {
             absl::UnavailableError("the engine has failed: a wire is loose"));
 }
 
+TEST(BatcherTest, NoJobsAreNoWork) {
+  Batcher batcher({});
+  FakeModel model;
+  EXPECT_TRUE(batcher.Run(model, {}).ok());
+  absl::SleepFor(absl::Milliseconds(2));
+  EXPECT_EQ(batcher.time_without_progress(), absl::ZeroDuration());
+}
+
 TEST(BatcherTest, WorkThatGetsNowhereShows) {
   Batcher batcher({});
   EXPECT_EQ(batcher.time_without_progress(), absl::ZeroDuration());

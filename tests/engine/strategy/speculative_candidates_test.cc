@@ -6,13 +6,13 @@ namespace {
 constexpr char kSeparator[] = "e";  // what the tiny model meets within a few tokens
 constexpr double kNever = 1e9;      // a drop that no reward makes
 
-// The draft model is the language model: what it drafts is what that would write.
+// The draft model is the language model, where no other is given: what it drafts is what that would write.
 class SpeculativeCandidatesTest : public StrategyTest {
  protected:
   absl::StatusOr<ReasonResult> Run(const SpeculativeCandidatesOptions& options,
-                                   std::optional<int64_t> budget = std::nullopt) {
+                                   std::optional<int64_t> budget = std::nullopt, ModelRunner* drafter = nullptr) {
     const Parts parts = NewRequest(/*seed=*/5);
-    const auto draft = Session::Create(runner_.get(),
+    const auto draft = Session::Create(drafter != nullptr ? drafter : runner_.get(),
                                        {.prompt_ids = {1, 87, 85, 285, 2, 201, 1},
                                         .max_new_tokens = 24,
                                         .seed = 5,
@@ -41,6 +41,21 @@ TEST_F(SpeculativeCandidatesTest, GreedyDraftsOfTheSameModelAreItsAnswer) {
   EXPECT_GT(usage_.draft_model.forward_tokens, 0);
 }
 
+TEST_F(SpeculativeCandidatesTest, EachModelWritesItsOwnSteps) {
+  const auto other = NewRunner(Model::Load(JudgeFolder(), "float32", "cpu", 0).value());
+  const std::vector<int32_t> greedy = Greedy();
+  const auto session = Session::Create(other.get(), {.prompt_ids = {1, 87, 85, 285, 2, 201, 1}, .max_new_tokens = 24},
+                                       &stop_, &sink_, &usage_)
+                           .value();
+  const std::vector<int32_t> others_greedy = RunGreedy(*session)->token_ids;
+  ASSERT_NE(others_greedy, greedy) << "else one could not tell which model wrote";
+  SpeculativeCandidatesOptions options = {
+      .candidates = 1, .max_reward_drop = kNever, .separator = kSeparator, .sampling = {.temperature = 0}};
+  EXPECT_EQ(Run(options, std::nullopt, other.get())->token_ids, others_greedy);
+  options.max_reward_drop = -kNever;
+  EXPECT_EQ(Run(options, std::nullopt, other.get())->token_ids, greedy);
+}
+
 TEST_F(SpeculativeCandidatesTest, WhereNoDraftIsGoodEnoughTheLanguageModelWrites) {
   const std::vector<int32_t> greedy = Greedy();
   const auto result =
@@ -49,6 +64,16 @@ TEST_F(SpeculativeCandidatesTest, WhereNoDraftIsGoodEnoughTheLanguageModelWrites
   EXPECT_EQ(result->token_ids, greedy);
   EXPECT_EQ(usage_.rollouts % 2, 0) << "a draft and a written one of each step";
   EXPECT_GE(usage_.language_model.forward_tokens, static_cast<int64_t>(greedy.size()));
+}
+
+TEST_F(SpeculativeCandidatesTest, StepsOfBothModelsMakeOneText) {
+  const std::vector<int32_t> greedy = Greedy();
+  const auto result =
+      Run({.candidates = 1, .max_reward_drop = 0, .separator = kSeparator, .sampling = {.temperature = 0}});
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->token_ids, greedy);
+  EXPECT_GT(usage_.language_model.forward_tokens, 0) << "else no step was written";
+  EXPECT_NE(usage_.rollouts % 2, 0) << "else no step was drafted alone";
 }
 
 TEST_F(SpeculativeCandidatesTest, TheBestDraftIsKept) {
