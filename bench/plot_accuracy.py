@@ -69,7 +69,7 @@ def main():
     parser.add_argument("panels", nargs="+", metavar="TITLE=FILE")
     arguments = parser.parse_args()
     width = (WIDTH + GAP) * len(arguments.panels)
-    height = TOP + HEIGHT + BOTTOM + 26
+    height = TOP + HEIGHT + BOTTOM + 46
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
              'font-family="sans-serif" font-size="11">', f'<rect width="{width}" height="{height}" fill="white"/>']
     for i, text in enumerate(arguments.panels):
@@ -77,10 +77,12 @@ def main():
         title = title.replace(",", ", ")
         strategies = json.loads(pathlib.Path(path).read_text())["strategies"]
         lines += panel(title, strategies, i * (WIDTH + GAP))
-    at = LEFT
+    at, row = LEFT, height - 32
     for name, colour in COLOURS.items():
-        lines.append(f'<circle cx="{at}" cy="{height - 12}" r="4" fill="{colour}"/>')
-        lines.append(f'<text x="{at + 8}" y="{height - 8}">{name}</text>')
+        if at + 8 + 6.2 * len(name) > width:
+            at, row = LEFT, row + 20
+        lines.append(f'<circle cx="{at}" cy="{row}" r="4" fill="{colour}"/>')
+        lines.append(f'<text x="{at + 8}" y="{row + 4}">{name}</text>')
         at += 30 + 6.2 * len(name)
     arguments.output.write_text("\n".join([*lines, "</svg>", ""]))
     print(f"plot: {arguments.output}")
