@@ -8,7 +8,10 @@ import json
 import math
 import pathlib
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 330, 300, 46, 34, 40, 24
+import svg
+from svg import GAP, LEFT, TOP, WIDTH
+
+HEIGHT, BOTTOM = 300, 40
 COLOURS = {"greedy": "#555555", "sample": "#999999", "self_consistency": "#b8860b", "best_of_n": "#1f77b4",
            "best_of_n, weighted": "#7fb2d9", "beam": "#9467bd", "tail_guided": "#8c564b",
            "policy_gradient": "#e377c2", "nabla, as in the paper": "#d62728", "nabla, mirror descent": "#ff7f0e",
@@ -70,22 +73,14 @@ def main():
     arguments = parser.parse_args()
     width = (WIDTH + GAP) * len(arguments.panels)
     height = TOP + HEIGHT + BOTTOM + 46
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-             'font-family="sans-serif" font-size="11">', f'<rect width="{width}" height="{height}" fill="white"/>']
+    lines = []
     for i, text in enumerate(arguments.panels):
         title, _, path = text.rpartition("=")
         title = title.replace(",", ", ")
         strategies = json.loads(pathlib.Path(path).read_text())["strategies"]
         lines += panel(title, strategies, i * (WIDTH + GAP))
-    at, row = LEFT, height - 32
-    for name, colour in COLOURS.items():
-        if at + 8 + 6.2 * len(name) > width:
-            at, row = LEFT, row + 20
-        lines.append(f'<circle cx="{at}" cy="{row}" r="4" fill="{colour}"/>')
-        lines.append(f'<text x="{at + 8}" y="{row + 4}">{name}</text>')
-        at += 30 + 6.2 * len(name)
-    arguments.output.write_text("\n".join([*lines, "</svg>", ""]))
-    print(f"plot: {arguments.output}")
+    lines += svg.legend(COLOURS.items(), width, height - 32)
+    svg.write(arguments.output, width, height, lines)
 
 
 if __name__ == "__main__":

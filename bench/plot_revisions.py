@@ -8,7 +8,10 @@ import argparse
 import json
 import pathlib
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP, BINS = 330, 240, 46, 34, 40, 24, 8
+import svg
+from svg import GAP, LEFT, TOP, WIDTH
+
+HEIGHT, BOTTOM, BINS = 240, 40, 8
 COLOURS = ["#d62728", "#2ca02c", "#1f77b4", "#b8860b"]
 
 
@@ -23,19 +26,19 @@ def revisions_of(path, names):
 
 
 def bins_of(revisions, key, value):
-    """[(mean of key, mean of value, count)] of bins with about equally many revisions, by key."""
+    """[(mean of key, mean of value)] of bins with about equally many revisions, by key."""
     ordered = sorted(revisions, key=key)
     bins = []
     for i in range(BINS):
         part = ordered[len(ordered) * i // BINS:len(ordered) * (i + 1) // BINS]
         if part:
-            bins.append(tuple(sum(f(r) for r in part) / len(part) for f in (key, value)) + (len(part),))
+            bins.append(tuple(sum(f(r) for r in part) / len(part) for f in (key, value)))
     return bins
 
 
 def panel(title, unit, curves, left):
     """The lines of SVG of {strategy: bins}."""
-    points = [p for bins in curves.values() for p in bins] or [(0, 0, 0)]
+    points = [p for bins in curves.values() for p in bins] or [(0, 0)]
     most_x = max(p[0] for p in points) or 1
     low, high = min(0, *(p[1] for p in points)), max(p[1] for p in points) or 1
 
@@ -55,9 +58,9 @@ def panel(title, unit, curves, left):
         lines.append(f'<text x="{x(at):.1f}" y="{TOP + HEIGHT + 16}" text-anchor="middle">{at:.3g}</text>')
     lines.append(f'<text x="{left + (LEFT + WIDTH) / 2}" y="{TOP + HEIGHT + 34}" text-anchor="middle">{unit}</text>')
     for (_, bins), colour in zip(curves.items(), COLOURS):
-        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b, _ in bins)
+        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in bins)
         lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        lines += [f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3.5" fill="{colour}"/>' for a, b, _ in bins]
+        lines += [f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3.5" fill="{colour}"/>' for a, b in bins]
     return lines
 
 
@@ -80,22 +83,16 @@ def main():
               ("Reward gained a proposal, by position", "token of the answer", position, gain),
               ("Share accepted by the gradient's norm", "norm of G", norm, accepted)]
     width, height = (WIDTH + GAP) * len(panels), TOP + HEIGHT + BOTTOM + 26
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-             'font-family="sans-serif" font-size="11">', f'<rect width="{width}" height="{height}" fill="white"/>']
+    lines = []
     for i, (title, unit, key, value) in enumerate(panels):
         curves = {name: bins_of(rs, key, value) for name, rs in revisions.items()}
         lines += panel(title, unit, curves, i * (WIDTH + GAP))
         print(f"\n{title}: mean at {unit}, a bin an eighth of the revisions")
         for name, bins in curves.items():
-            print(f"  {name}: " + ", ".join(f"{b:.2f} at {a:.3g}" for a, b, _ in bins))
-    at = LEFT
-    for name, colour in zip(revisions, COLOURS):
-        label = f"{name} ({len(revisions[name])} proposals)"
-        lines.append(f'<circle cx="{at}" cy="{height - 12}" r="4" fill="{colour}"/>')
-        lines.append(f'<text x="{at + 8}" y="{height - 8}">{label}</text>')
-        at += 30 + 6.2 * len(label)
-    arguments.output.write_text("\n".join([*lines, "</svg>", ""]))
-    print(f"plot: {arguments.output}")
+            print(f"  {name}: " + ", ".join(f"{b:.2f} at {a:.3g}" for a, b in bins))
+    labels = [f"{name} ({len(rs)} proposals)" for name, rs in revisions.items()]
+    lines += svg.legend(zip(labels, COLOURS), width, height - 12)
+    svg.write(arguments.output, width, height, lines)
 
 
 if __name__ == "__main__":

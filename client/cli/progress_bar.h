@@ -1,7 +1,6 @@
 // How far a long command has come, as one line of a terminal.
 //
-//   std::cerr << "\r" << ProgressBar(45, 300, absl::Seconds(9)) << "\x1b[K";   // [###.................] 45/300, 51s
-//   left
+//   ProgressBar(45, 300, absl::Seconds(9))   // "[###.................] 45/300, 51s left"
 //
 // Pure function; thread-safe.
 #ifndef NABLA_CLIENT_CLI_PROGRESS_BAR_H_

@@ -37,7 +37,7 @@ class RequestFlags {
   // Whether a flag was given that only the strategy nabla looks at.
   static bool GivesNablaOptions(const FlagSet& flags);
 
-  // "greedy, sample, … or tail_guided", for errors, and what --strategy says in help.
+  // "greedy, sample, … or speculative_candidates", for errors, and what --strategy says in help.
   static std::string StrategyNames();
   static std::string StrategyHelp();
 

@@ -14,6 +14,16 @@ constexpr size_t kMostDrafting = 2;
 
 }  // namespace
 
+absl::Status ModelRunner::Compute(const std::function<void()>& work) const {
+  return batcher_->RunAlone([&] {
+    return GuardTorch([&] {
+      const torch::NoGradGuard no_gradient;
+      work();
+      return absl::OkStatus();
+    });
+  });
+}
+
 absl::StatusOr<int64_t> ModelRunner::RunPass(absl::Span<const BatchShare> shares) {
   return GuardTorch([&] { return RunSlices(shares); });
 }

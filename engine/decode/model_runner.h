@@ -68,6 +68,9 @@ class ModelRunner : public BatchModel {
   absl::Status Run(absl::Span<SequenceJob* const> jobs) {
     return batcher_->Run(*this, std::vector<BatchJob*>(jobs.begin(), jobs.end()));
   }
+  // Computes with this model's tensors on the execution thread, between two steps and without autograd; what torch
+  // throws becomes a status.
+  absl::Status Compute(const std::function<void()>& work) const;
   absl::StatusOr<int64_t> RunPass(absl::Span<const BatchShare> shares) override;
 
   const std::shared_ptr<const Model>& model() const { return model_; }

@@ -21,13 +21,6 @@ double LogProbability(absl::Span<const float> logits, const kernels::RowStats& s
   return std::log(static_cast<double>(stats.confidence)) + logits[token] - logits[stats.argmax];
 }
 
-// Σ log-probabilities of the tokens.
-double LogLikelihood(const std::vector<PositionStats>& stats) {
-  double sum = 0;
-  for (const PositionStats& position : stats) sum += position.log_probability;
-  return sum;
-}
-
 }  // namespace
 
 Session::Session(std::unique_ptr<SessionState> state) : state_(std::move(state)) {}
@@ -66,10 +59,6 @@ absl::Status Session::RollOut(const SamplingOptions& sampling, Stream stream) {
   ++state_->usage->rollouts;
   if (state_->cache.length() == 0) state_->cache.StartFrom(state_->options.prompt_ids);
   return Decode(sampling, stream);
-}
-
-absl::StatusOr<std::unique_ptr<Session>> Session::Branch(uint64_t seed) {
-  return BranchAt(static_cast<int>(state_->response.size()), {}, seed);
 }
 
 absl::StatusOr<std::unique_ptr<Session>> Session::BranchAt(int position, absl::Span<const int32_t> tokens,
@@ -175,19 +164,10 @@ absl::Status Session::Propose(int32_t token, const SamplingOptions& sampling) {
     s.response.push_back(token);
     // The position's own statistics are those of the same hidden state, but for the token's probability.
     s.stats.resize(position + 1);
+    s.stats.back().log_probability.reset();
     s.stopped = EndsWith(s.options.stop);
     ++s.usage->rollouts;
     return absl::OkStatus();
-  }));
-  NABLA_RETURN_IF_ERROR(s.runner->batcher().RunAlone([&] {
-    return GuardTorch([&] {
-      const torch::NoGradGuard no_gradient;
-      const torch::Tensor row = s.model->Head(s.hidden.narrow(0, s.committed, 1)).to(torch::kCPU).contiguous();
-      const absl::Span<const float> logits(row.data_ptr<float>(), row.numel());
-      const kernels::RowStats stats = kernels::StatsOf(logits.data(), static_cast<int64_t>(logits.size()));
-      s.stats.back().log_probability = LogProbability(logits, stats, token);
-      return absl::OkStatus();
-    });
   }));
   return Decode(sampling, Stream::kDraft);
 }
@@ -263,11 +243,35 @@ void Session::EmitDraft(absl::Span<const int32_t> response) {
   s.last_draft = absl::Now();
 }
 
+absl::StatusOr<double> Session::LogLikelihood() { return LogLikelihoodOf(state_->response, state_->stats); }
+
+absl::StatusOr<double> Session::LogLikelihoodBeforeProposal() {
+  return LogLikelihoodOf(state_->aside->response, state_->aside->stats);
+}
+
+// Given tokens stand where Propose has put them: at positions whose hidden states both responses share.
+absl::StatusOr<double> Session::LogLikelihoodOf(const std::vector<int32_t>& response,
+                                                std::vector<PositionStats>& stats) {
+  const SessionState& s = *state_;
+  double sum = 0;
+  for (size_t i = 0; i < stats.size(); ++i) {
+    if (!stats[i].log_probability) {
+      NABLA_RETURN_IF_ERROR(s.runner->Compute([&] {
+        const torch::Tensor row =
+            s.model->Head(s.hidden.narrow(0, static_cast<int64_t>(i), 1)).to(torch::kCPU).contiguous();
+        const absl::Span<const float> logits(row.data_ptr<float>(), row.numel());
+        const kernels::RowStats row_stats = kernels::StatsOf(logits.data(), static_cast<int64_t>(logits.size()));
+        stats[i].log_probability = LogProbability(logits, row_stats, response[i]);
+      }));
+    }
+    sum += *stats[i].log_probability;
+  }
+  return sum;
+}
+
 absl::Span<const int32_t> Session::response() const { return state_->response; }
 absl::Span<const int32_t> Session::before_proposal() const { return state_->aside->response; }
 int Session::committed() const { return state_->committed; }
-double Session::log_likelihood() const { return LogLikelihood(state_->stats); }
-double Session::log_likelihood_before_proposal() const { return LogLikelihood(state_->aside->stats); }
 const PositionStats& Session::stats(int position) const { return state_->stats[position]; }
 const std::string& Session::committed_text() const { return state_->committed_text; }
 int Session::max_new_tokens() const { return state_->options.max_new_tokens; }

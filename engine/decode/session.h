@@ -34,9 +34,9 @@ struct SessionState;
 // What the logits of a position said when it was decoded (untempered).
 struct PositionStats {
   int32_t argmax = 0;
-  double confidence = 0;       // largest probability
-  double entropy = 0;          // nats
-  double log_probability = 0;  // of the token that stands there
+  double confidence = 0;                  // largest probability
+  double entropy = 0;                     // nats
+  std::optional<double> log_probability;  // of the token that stands there; unset where that was given, not decoded
 };
 
 class Session {
@@ -62,14 +62,11 @@ class Session {
   // has run one that begins alike.
   absl::Status RollOut(const SamplingOptions& sampling, Stream stream);
 
-  // Another session of the same request that goes on behind the same text, whose keys and values the two share, and
-  // that tells nobody what it decodes and keeps no hidden states. Runs the prompt if nobody has. Nothing may be
-  // committed.
-  absl::StatusOr<std::unique_ptr<Session>> Branch(uint64_t seed);
-
-  // As Branch, behind the first `position` tokens of the response and `tokens`, as far as none of them finishes it:
-  // they are given, not decoded, and their statistics are not known. What stands there already is not run again. At
-  // least one token where `position` is inside the response.
+  // Another session of the same request that goes on behind the first `position` tokens of the response and `tokens`,
+  // as far as none of them finishes it; it tells nobody what it decodes and keeps no hidden states. Keys and values of
+  // what stands here already are shared and not run again; the prompt is run if nobody has. `tokens` are given, not
+  // decoded, and their statistics are not known; there is at least one where `position` is inside the response. Nothing
+  // may be committed.
   absl::StatusOr<std::unique_ptr<Session>> BranchAt(int position, absl::Span<const int32_t> tokens, uint64_t seed);
 
   // Rolls out sessions of this request that are all of one model, as one batch; those finished stay as they are. Each
@@ -97,8 +94,10 @@ class Session {
 
   absl::Span<const int32_t> response() const;         // committed and ahead
   absl::Span<const int32_t> before_proposal() const;  // the response that Propose set aside
-  double log_likelihood() const;                      // of the response, by the language model
-  double log_likelihood_before_proposal() const;
+  // Of the response, and of the one that Propose set aside, by the language model. Run its head for tokens that were
+  // given, once each.
+  absl::StatusOr<double> LogLikelihood();
+  absl::StatusOr<double> LogLikelihoodBeforeProposal();
   int committed() const;
   int ahead() const { return static_cast<int>(response().size()) - committed(); }
   const PositionStats& stats(int position) const;
@@ -125,6 +124,7 @@ class Session {
   absl::Status Decode(const SamplingOptions& sampling, Stream stream);
   void Append(absl::Span<const float> logits, const SamplingOptions& sampling, Stream stream);
   bool EndsWith(const std::vector<std::string>& texts) const;
+  absl::StatusOr<double> LogLikelihoodOf(const std::vector<int32_t>& response, std::vector<PositionStats>& stats);
   void EmitDraft(absl::Span<const int32_t> response);
 
   std::unique_ptr<SessionState> state_;

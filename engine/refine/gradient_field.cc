@@ -56,22 +56,17 @@ absl::StatusOr<torch::Tensor> GradientField::Rows(int64_t begin, int64_t end) co
                            scorer_->OneHotGradient(reward_gradient_, static_cast<int>(begin), static_cast<int>(end)));
   }
   torch::Tensor rows;
-  NABLA_RETURN_IF_ERROR(runner_->batcher().RunAlone([&] {
-    return GuardTorch([&] {
-      const torch::NoGradGuard no_gradient;
-      const Model& model = *runner_->model();
-      const int64_t count = end - begin;
-      rows =
-          torch::zeros({count, model.vocabulary_size()}, torch::TensorOptions(torch::kFloat32).device(model.device()));
-      if (likelihood_weight_ != 0) {
-        rows.sub_(LogProbs(model, hidden_, begin, end), likelihood_weight_);
-        rows.sub_(model.ProjectToVocabulary(input_gradient_.narrow(0, begin, count)), likelihood_weight_);
-      }
-      if (reward_weight_ != 0) {
-        rows.sub_(torch::from_blob(reward.data(), rows.sizes(), torch::kFloat32).to(model.device()), reward_weight_);
-      }
-      return absl::OkStatus();
-    });
+  NABLA_RETURN_IF_ERROR(runner_->Compute([&] {
+    const Model& model = *runner_->model();
+    const int64_t count = end - begin;
+    rows = torch::zeros({count, model.vocabulary_size()}, torch::TensorOptions(torch::kFloat32).device(model.device()));
+    if (likelihood_weight_ != 0) {
+      rows.sub_(LogProbs(model, hidden_, begin, end), likelihood_weight_);
+      rows.sub_(model.ProjectToVocabulary(input_gradient_.narrow(0, begin, count)), likelihood_weight_);
+    }
+    if (reward_weight_ != 0) {
+      rows.sub_(torch::from_blob(reward.data(), rows.sizes(), torch::kFloat32).to(model.device()), reward_weight_);
+    }
   }));
   return rows;
 }

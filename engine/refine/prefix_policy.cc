@@ -2,11 +2,8 @@
 
 #include <torch/torch.h>
 
-#include <functional>
-
 #include "engine/base/status_macros.h"
 #include "engine/decode/session_state.h"
-#include "engine/model/device.h"
 #include "engine/refine/optimizer.h"
 
 namespace nabla {
@@ -18,16 +15,6 @@ struct PrefixPolicy::State {
   Optimizer optimizer{options};
 
   torch::Tensor Logits() const { return session.model->Head(hidden.to(session.model->dtype())); }
-
-  absl::Status RunAlone(const std::function<void()>& work) const {
-    return session.runner->batcher().RunAlone([&] {
-      return GuardTorch([&] {
-        const torch::NoGradGuard no_gradient;
-        work();
-        return absl::OkStatus();
-      });
-    });
-  }
 };
 
 PrefixPolicy::PrefixPolicy(const Session& session, int rows, double learning_rate)
@@ -39,7 +26,8 @@ PrefixPolicy::~PrefixPolicy() = default;
 
 absl::StatusOr<std::vector<int32_t>> PrefixPolicy::Draw(Session& session, const SamplingOptions& sampling) {
   torch::Tensor logits;
-  NABLA_RETURN_IF_ERROR(state_->RunAlone([&] { logits = state_->Logits().to(torch::kCPU).contiguous(); }));
+  NABLA_RETURN_IF_ERROR(
+      state_->session.runner->Compute([&] { logits = state_->Logits().to(torch::kCPU).contiguous(); }));
   std::vector<int32_t> tokens;
   const auto vocabulary = static_cast<size_t>(logits.size(1));
   for (int64_t row = 0; row < logits.size(0); ++row) {
@@ -51,7 +39,7 @@ absl::StatusOr<std::vector<int32_t>> PrefixPolicy::Draw(Session& session, const 
 
 absl::StatusOr<double> PrefixPolicy::Reinforce(absl::Span<const int32_t> tokens, double advantage) {
   double norm = 0;
-  NABLA_RETURN_IF_ERROR(state_->RunAlone([&] {
+  NABLA_RETURN_IF_ERROR(state_->session.runner->Compute([&] {
     const Model& model = *state_->session.model;
     const auto rows = static_cast<int64_t>(tokens.size());
     const torch::Tensor index =

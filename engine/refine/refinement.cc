@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "engine/base/status_macros.h"
-#include "engine/model/device.h"
 #include "engine/refine/optimizer.h"
 
 namespace nabla {
@@ -123,19 +122,10 @@ std::vector<int32_t> AnchorResponse(const SessionState& state, RefinementOptions
 absl::StatusOr<RefinementResult> RefineAhead(const SessionState& state, ResponseScorer& scorer,
                                              const RefinementOptions& options,
                                              std::shared_ptr<const GradientField>& initial) {
-  const auto run_alone = [&](const auto& work) {
-    return state.runner->batcher().RunAlone([&] {
-      return GuardTorch([&] {
-        const torch::NoGradGuard no_gradient;
-        work();
-        return absl::OkStatus();
-      });
-    });
-  };
   const int first = state.committed;
   const int64_t rows = options.update_postfix ? static_cast<int64_t>(state.response.size()) - first : 1;
   std::optional<Descent> descent;
-  NABLA_RETURN_IF_ERROR(run_alone([&] { descent.emplace(state, options, rows); }));
+  NABLA_RETURN_IF_ERROR(state.runner->Compute([&] { descent.emplace(state, options, rows); }));
   RefinementResult result;
   while (!descent->done()) {
     NABLA_RETURN_IF_ERROR(state.stop->Check());
@@ -149,13 +139,13 @@ absl::StatusOr<RefinementResult> RefineAhead(const SessionState& state, Response
     // update_postfix holds L×V here, as its logits are.
     NABLA_ASSIGN_OR_RETURN(const torch::Tensor gradient,
                            field->Rows(first - field->first(), first - field->first() + rows));
-    NABLA_RETURN_IF_ERROR(run_alone([&] {
+    NABLA_RETURN_IF_ERROR(state.runner->Compute([&] {
       if (result.gradient_steps == 0) result.gradient_norm = gradient[0].norm().item<double>();
       descent->StepWhileFresh(gradient);
     }));
     ++result.gradient_steps;
   }
-  if (options.max_kl) NABLA_RETURN_IF_ERROR(run_alone([&] { descent->StayNear(); }));
+  if (options.max_kl) NABLA_RETURN_IF_ERROR(state.runner->Compute([&] { descent->StayNear(); }));
   result.logits = descent->logits();
   result.argmax.assign(descent->argmax().begin() + first, descent->argmax().end());
   return result;

@@ -79,36 +79,32 @@ absl::StatusOr<Refiner::Screened> Refiner::Screen(int count) {
   const SessionState& state = session_->state();
   const int64_t row = state.committed - field_->first();
   NABLA_ASSIGN_OR_RETURN(const torch::Tensor field_row, field_->Rows(row, row + 1));
-  NABLA_RETURN_IF_ERROR(state.runner->batcher().RunAlone([&] {
-    return GuardTorch([&] {
-      const torch::NoGradGuard no_gradient;
-      const torch::Tensor gradient = field_row[0].to(torch::kCPU).contiguous();
-      const torch::Tensor logits = state.model->Head(state.hidden.narrow(0, state.committed, 1))[0];
-      const torch::Tensor likely = logits.to(torch::kCPU).contiguous();
-      screened.gradient_norm = gradient.norm().item<double>();
-      if (refinement_.optimizer == RefinementOptions::Optimizer::kMirrorDescent) {
-        gradient.sub_(likely, 1 / refinement_.learning_rate);  // falls as the refined logits z − η·G rise
+  NABLA_RETURN_IF_ERROR(state.runner->Compute([&] {
+    const torch::Tensor gradient = field_row[0].to(torch::kCPU).contiguous();
+    const torch::Tensor logits = state.model->Head(state.hidden.narrow(0, state.committed, 1))[0];
+    const torch::Tensor likely = logits.to(torch::kCPU).contiguous();
+    screened.gradient_norm = gradient.norm().item<double>();
+    if (refinement_.optimizer == RefinementOptions::Optimizer::kMirrorDescent) {
+      gradient.sub_(likely, 1 / refinement_.learning_rate);  // falls as the refined logits z − η·G rise
+    }
+    const float* const loss = gradient.data_ptr<float>();
+    const float* const logit = likely.data_ptr<float>();
+    const int32_t current = state.response[state.committed];
+    float least_logit = *std::max_element(logit, logit + likely.numel()) + kLeastLogProbabilityRatio;
+    if (refinement_.max_kl) {
+      const auto least_log_probability = static_cast<float>(-*refinement_.max_kl);
+      least_logit = std::max(least_logit, likely.logsumexp(0).item<float>() + least_log_probability);
+    }
+    for (int32_t token = 0; token < likely.numel(); ++token) {
+      // Nothing stands behind an end.
+      if (loss[token] < loss[current] && logit[token] >= least_logit && !state.model->IsEndOfSequence(token)) {
+        screened.candidates.push_back(token);
       }
-      const float* const loss = gradient.data_ptr<float>();
-      const float* const logit = likely.data_ptr<float>();
-      const int32_t current = state.response[state.committed];
-      float least_logit = *std::max_element(logit, logit + likely.numel()) + kLeastLogProbabilityRatio;
-      if (refinement_.max_kl) {
-        const auto least_log_probability = static_cast<float>(-*refinement_.max_kl);
-        least_logit = std::max(least_logit, likely.logsumexp(0).item<float>() + least_log_probability);
-      }
-      for (int32_t token = 0; token < likely.numel(); ++token) {
-        // Nothing stands behind an end.
-        if (loss[token] < loss[current] && logit[token] >= least_logit && !state.model->IsEndOfSequence(token)) {
-          screened.candidates.push_back(token);
-        }
-      }
-      const auto end = std::min(screened.candidates.size(), static_cast<size_t>(count));
-      std::partial_sort(screened.candidates.begin(), screened.candidates.begin() + static_cast<ptrdiff_t>(end),
-                        screened.candidates.end(), [&](int32_t a, int32_t b) { return loss[a] < loss[b]; });
-      screened.candidates.resize(end);
-      return absl::OkStatus();
-    });
+    }
+    const auto end = std::min(screened.candidates.size(), static_cast<size_t>(count));
+    std::partial_sort(screened.candidates.begin(), screened.candidates.begin() + static_cast<ptrdiff_t>(end),
+                      screened.candidates.end(), [&](int32_t a, int32_t b) { return loss[a] < loss[b]; });
+    screened.candidates.resize(end);
   }));
   return screened;
 }

@@ -12,9 +12,7 @@ namespace {
 constexpr uint64_t kSeedStep = 0x9e3779b97f4a7c15;  // SplitMix64's
 }
 
-absl::StatusOr<std::unique_ptr<Session>> Branches::Grow(Session& from) {
-  return from.Branch(session_.seed() + ++grown_ * kSeedStep);
-}
+absl::StatusOr<std::unique_ptr<Session>> Branches::Grow(Session& from) { return GrowBehind(from.response(), from); }
 
 absl::StatusOr<std::unique_ptr<Session>> Branches::GrowBehind(absl::Span<const int32_t> text, Session& from) {
   const absl::Span<const int32_t> has = from.response();
@@ -31,6 +29,14 @@ absl::StatusOr<double> Branches::Score(const Session& session) {
   usage.model_calls += kCallsPerScore;
   usage.reward_time += absl::Now() - start;
   return reward;
+}
+
+absl::Status Branches::ScoreAll(absl::Span<Candidate> candidates) {
+  for (Candidate& candidate : candidates) {
+    if (candidate.reward) continue;
+    NABLA_ASSIGN_OR_RETURN(candidate.reward, Score(*candidate.session));
+  }
+  return absl::OkStatus();
 }
 
 ReasonResult Branches::Finish(absl::Span<const Candidate> candidates, size_t chosen) {

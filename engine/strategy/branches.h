@@ -57,6 +57,9 @@ class Branches {
   // The reward of the text as it stands. Checks the stop token first.
   absl::StatusOr<double> Score(const Session& session);
 
+  // Gives a reward to those that have none.
+  absl::Status ScoreAll(absl::Span<Candidate> candidates);
+
   // Tells what the choice was made among, and commits the text of candidates[chosen], whose session loses it.
   ReasonResult Finish(absl::Span<const Candidate> candidates, size_t chosen);
 

@@ -56,9 +56,7 @@ absl::StatusOr<ReasonResult> RunBestOfN(const BestOfNOptions& options, std::opti
   Branches branches(session, &scorer, options.sampling, max_model_calls);
   std::vector<std::unique_ptr<Session>> owned;
   NABLA_ASSIGN_OR_RETURN(std::vector<Candidate> candidates, RollOut(options.candidates, session, branches, owned));
-  for (Candidate& candidate : candidates) {
-    NABLA_ASSIGN_OR_RETURN(candidate.reward, branches.Score(*candidate.session));
-  }
+  NABLA_RETURN_IF_ERROR(branches.ScoreAll(absl::MakeSpan(candidates)));
   ReasonResult result = branches.Finish(candidates, options.weighted ? WeightedBestOf(candidates) : BestOf(candidates));
   result.initial_reward = candidates[0].reward;
   return result;

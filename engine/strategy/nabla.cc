@@ -167,8 +167,9 @@ class NablaLoop {
     session_.usage().model_calls += kCallsPerAcceptanceTest;
     double gain = *event.reward_after - *event.reward_before;
     if (options_.acceptance_likelihood_weight > 0) {
-      gain += options_.acceptance_likelihood_weight *
-              (session_.log_likelihood() - session_.log_likelihood_before_proposal());
+      NABLA_ASSIGN_OR_RETURN(const double after, session_.LogLikelihood());
+      NABLA_ASSIGN_OR_RETURN(const double before, session_.LogLikelihoodBeforeProposal());
+      gain += options_.acceptance_likelihood_weight * (after - before);
     }
     event.accepted = gain > options_.min_reward_gain;
     return absl::OkStatus();

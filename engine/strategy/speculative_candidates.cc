@@ -60,9 +60,7 @@ class SpeculativeSearch {
       owned.push_back(std::move(branch));
     }
     NABLA_RETURN_IF_ERROR(branches_.RollOut(sessions, options_.separator));
-    for (Candidate& candidate : candidates) {
-      NABLA_ASSIGN_OR_RETURN(candidate.reward, branches_.Score(*candidate.session));
-    }
+    NABLA_RETURN_IF_ERROR(branches_.ScoreAll(absl::MakeSpan(candidates)));
     const size_t best = BestOf(candidates);
     return Step{.session = std::move(owned[best]), .reward = *candidates[best].reward};
   }

@@ -98,10 +98,7 @@ class TailGuidedSearch {
     std::vector<Session*> sessions;
     for (const Candidate& candidate : candidates_) sessions.push_back(candidate.session);
     NABLA_RETURN_IF_ERROR(branches_.RollOut(sessions));
-    for (Candidate& candidate : candidates_) {
-      if (candidate.reward) continue;
-      NABLA_ASSIGN_OR_RETURN(candidate.reward, branches_.Score(*candidate.session));
-    }
+    NABLA_RETURN_IF_ERROR(branches_.ScoreAll(absl::MakeSpan(candidates_)));
     session_.Show(*candidates_[BestOf(candidates_)].session);
     return absl::OkStatus();
   }

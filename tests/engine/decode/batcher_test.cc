@@ -232,7 +232,7 @@ TEST(BatcherTest, NoJobsAreNoWork) {
   Batcher batcher({});
   FakeModel model;
   EXPECT_TRUE(batcher.Run(model, {}).ok());
-  absl::SleepFor(absl::Milliseconds(2));
+  absl::SleepFor(absl::Milliseconds(2));  // in which a clock that had been started would go on
   EXPECT_EQ(batcher.time_without_progress(), absl::ZeroDuration());
 }
 

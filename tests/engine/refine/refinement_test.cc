@@ -149,14 +149,14 @@ TEST_F(RefinementTest, TheSessionKnowsTheLikelihoodOfItsResponseAlsoBehindAPropo
     return sum;
   };
   const double before = log_likelihood();
-  EXPECT_NEAR(session.log_likelihood(), before, 1e-3);
+  EXPECT_NEAR(session.LogLikelihood().value(), before, 1e-3);
   session.Commit(2);
   const int32_t other = session.response()[2] == 50 ? 51 : 50;
   ASSERT_TRUE(session.Propose(other, kSampling).ok());
-  EXPECT_NEAR(session.log_likelihood_before_proposal(), before, 1e-3);
-  EXPECT_NEAR(session.log_likelihood(), log_likelihood(), 1e-3);
+  EXPECT_NEAR(session.LogLikelihoodBeforeProposal().value(), before, 1e-3);
+  EXPECT_NEAR(session.LogLikelihood().value(), log_likelihood(), 1e-3);
   session.Reject();
-  EXPECT_NEAR(session.log_likelihood(), before, 1e-3);
+  EXPECT_NEAR(session.LogLikelihood().value(), before, 1e-3);
 }
 
 }  // namespace

@@ -90,9 +90,9 @@ TEST_F(NablaTest, LikelihoodMayWeighOnAcceptance) {
   options.acceptance_likelihood_weight = 1e6;  // the reward hardly counts beside it
   const Parts parts = NewRequest();
   ASSERT_TRUE(parts.session->RollOut(options.rollout, Session::Stream::kDraft).ok());
-  const double before = parts.session->log_likelihood();
+  const double before = parts.session->LogLikelihood().value();
   ASSERT_TRUE(RunNabla(options, std::nullopt, *parts.session, parts.scorer.get()).ok());
-  EXPECT_GE(parts.session->log_likelihood(), before - 1e-3);
+  EXPECT_GE(parts.session->LogLikelihood().value(), before - 1e-3);
   EXPECT_NE(usage_.revisions_accepted, accepted);
 }
 
