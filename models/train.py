@@ -1,4 +1,4 @@
-"""Trains the demonstrators from nothing: tokeniser, writer, judge and classifier (by way of a checker).
+"""Trains the demonstrators from nothing: tokeniser, writer, draft, judge and classifier (by way of a checker).
 
     python3 models/train.py                  # everything; an interrupted run goes on where it was
     python3 models/train.py --only writer    # one stage
@@ -22,27 +22,29 @@ import net as nets
 import problems
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-STAGES = ('tokenizer', 'writer', 'judge', 'checker', 'classifier', 'finish')
+STAGES = ('tokenizer', 'writer', 'draft', 'judge', 'checker', 'classifier', 'finish')
 SHAPES = {
     'writer': nets.Shape(layers=4, dim=192, heads=3, inter=512),
+    'draft': nets.Shape(layers=2, dim=128, heads=2, inter=384),
     'judge': nets.Shape(layers=4, dim=192, heads=3, inter=512),
     'checker': nets.Shape(layers=6, dim=192, heads=3, inter=512),
     'classifier': nets.Shape(layers=7, dim=192, heads=3, inter=512),
     'finish': nets.Shape(layers=7, dim=192, heads=3, inter=512),
 }
-STEPS = {'words': {'writer': 1200, 'judge': 1500, 'checker': 2500, 'classifier': 1000, 'finish': 2000},
+STEPS = {'words': {'writer': 1200, 'draft': 1500, 'judge': 1500, 'checker': 2500, 'classifier': 1000, 'finish': 2000},
          'puzzles': {'writer': 1200, 'judge': 1800}}
 STOP = {'words': {'writer': 800}, 'puzzles': {'writer': 450}}  # The schedule is cut short: room to gain is left.
-BUDGET = {'writer': 5120, 'judge': 4096, 'checker': 4096, 'classifier': 4096, 'finish': 4096}  # Tokens in a step.
-RATE = {'writer': 3e-3, 'judge': 2e-3, 'checker': 3e-3, 'classifier': 3e-3, 'finish': 1.5e-3}
+# Tokens in a step.
+BUDGET = {'writer': 5120, 'draft': 5120, 'judge': 4096, 'checker': 4096, 'classifier': 4096, 'finish': 4096}
+RATE = {'writer': 3e-3, 'draft': 5e-3, 'judge': 2e-3, 'checker': 3e-3, 'classifier': 3e-3, 'finish': 1.5e-3}
 TRUNK = {'checker': 4, 'classifier': 6, 'finish': 4}  # The first layers are those of the stage before, and stay so.
 TOP, GAP, MOST = 3.0, 3.0, 3  # The classifier's score: right, less for a mistake, up to so many mistakes.
 SAMPLED_SHARE = {'checker': 1 / 6, 'classifier': 1 / 6, 'finish': 1 / 2}  # Of the groups; the rest are made up.
 GROUP = 3  # Answers to a problem side by side: one right, two wrong.
 SAMPLED, SAMPLES = 6000, 4  # Problems that the writer answers for the classifier, and how often.
 POOL = 3000  # Examples made at a time.
-SEEDS = {'writer': 10_000, 'judge': 1_000_000, 'checker': 2_000_000, 'classifier': 2_500_000, 'finish': 2_700_000,
-         'samples': 3_000_000, 'watch': 4_000_000, 'test': 5_000_000}
+SEEDS = {'writer': 10_000, 'draft': 500_000, 'judge': 1_000_000, 'checker': 2_000_000, 'classifier': 2_500_000,
+         'finish': 2_700_000, 'samples': 3_000_000, 'watch': 4_000_000, 'test': 5_000_000}
 
 
 def batches(groups, budget):
@@ -193,20 +195,20 @@ def train_tokenizer(args):
 
 
 def train_causal(name, args):
-    """Stages 2 and 3. The writer sees right solutions; the judge, the writer trained on, also what follows mistakes."""
+    """Stages 2 to 4. Writer and draft see right solutions; the judge is the writer, shown what follows mistakes too."""
     torch.manual_seed(SEEDS[name])
     files = tokenizer_files()
     coder = data.Coder(files['tokenizer.json'])
     net = nets.Net(SHAPES[name])
     folder = folder_of(args.family)
     before = os.path.join(folder, 'writer') if name == 'judge' else os.path.join(HERE, 'judge')
-    if name == 'judge' or args.family != 'words':  # the judge of `words` has learnt to calculate
+    if name != 'draft' and (name == 'judge' or args.family != 'words'):  # the judge of `words` has learnt to calculate
         net.load_state_dict(nets.load(before).state_dict())
     watched = list(problems.generate(SEEDS['watch'], 100, family=args.family))
 
     def pool(k):
         seed = SEEDS[name] + k
-        wrongs = 0 if name == 'writer' else 1
+        wrongs = 1 if name == 'judge' else 0
         groups = data.right_and_wrong(coder, problems.Random(seed), seed, POOL // (1 + wrongs), wrongs,
                                       family=args.family)
         for group in groups:
@@ -282,7 +284,7 @@ def sampled_groups(coder, made, replies):
 
 
 def train_classifier(name, args):
-    """Stages 4 to 6, on made-up mistakes and those of the writer.
+    """Stages 5 to 7, on made-up mistakes and those of the writer.
 
     The checker is the judge with two fresh layers, which learn the verdict on each token; the classifier has a third
     one, which learns to sum the verdicts up; to finish, the three learn together, mostly from the writer's mistakes.
