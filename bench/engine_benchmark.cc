@@ -296,7 +296,7 @@ class Bench {
       state.PauseTiming();  // a fresh context: the reward model has seen no more than the prompt
       absl::StatusOr<std::unique_ptr<RewardContext>> context = reward_model_->Open({{"user", kQuestion}}, ahead, &stop);
       if (Failed(state, context.status())) return;
-      ResponseScorer scorer(reward_model_.get(), map_.get(), *std::move(context), &usage);
+      ResponseScorer scorer(reward_model_.get(), map_.get(), *std::move(context), &usage.reward_model);
       std::shared_ptr<const GradientField> field;
       state.ResumeTiming();
       const absl::StatusOr<RefinementResult> result = RefineAhead(session, scorer, options, field);

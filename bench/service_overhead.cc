@@ -141,9 +141,7 @@ class TimedPool : public EnginePool {
   }
   void Shutdown(absl::Time deadline) override { pool_->Shutdown(deadline); }
   PoolLoad load() const override { return pool_->load(); }
-  const ModelInfo& model_info() const override { return pool_->model_info(); }
-  const std::optional<ModelInfo>& reward_model_info() const override { return pool_->reward_model_info(); }
-  const std::optional<ModelInfo>& draft_model_info() const override { return pool_->draft_model_info(); }
+  const ModelInfos& models() const override { return pool_->models(); }
 
  private:
   const std::unique_ptr<EnginePool> pool_;
@@ -197,7 +195,7 @@ absl::StatusOr<nlohmann::ordered_json> Measure(const Options& options) {
                            options.request.Request(options.strategy, questions[i % questions.size()]));
     message.set_seed(1);
     NABLA_ASSIGN_OR_RETURN(const ReasonRequest request,
-                           FromProto(message, {.has_reward_model = pool->reward_model_info().has_value()}));
+                           FromProto(message, {.has_reward_model = pool->models().reward_model.has_value()}));
     if (i == options.warmup) clock.ForgetLatencies();
     double direct_seconds = 0;
     double served_seconds = 0;

@@ -52,6 +52,15 @@ void ReadDraftModel(Settings& settings, std::optional<ModelOptions>* draft_model
   settings.Read("draft_dtype", Dtypes(), &options.dtype);
 }
 
+void ReadGuardModels(Settings& settings, std::vector<ModelOptions>* guard_models) {
+  std::vector<std::string> paths;
+  settings.Read("guard_models", &paths);
+  if (!paths.empty() && !settings.Has("reward_model") && !settings.Has("reward_address")) {
+    settings.Fail("guard_models", "has no effect without --reward_model or --reward_address");
+  }
+  for (const std::string& path : paths) guard_models->push_back({.path = path});
+}
+
 // A setting about a reward model that is not there is a mistake.
 void ReadRewardModel(Settings& settings, std::optional<RewardModelOptions>* reward_model) {
   if (!settings.Has("reward_model")) {
@@ -206,6 +215,7 @@ absl::StatusOr<ServerSetup> ReadSetup(Settings& settings) {
   ReadModel(settings, &setup.pool.model);
   ReadDraftModel(settings, &setup.pool.draft_model);
   ReadRewardModel(settings, &setup.pool.reward_model);
+  ReadGuardModels(settings, &setup.pool.guard_models);
   ReadRemoteReward(settings, &setup.remote_reward);
   ReadEngine(settings, &setup.pool);
   ReadAdmission(settings, &setup);
@@ -222,6 +232,9 @@ absl::Status CheckFiles(const ServerSetup& setup) {
   }
   if (setup.pool.reward_model.has_value()) {
     NABLA_RETURN_IF_ERROR(CheckModelFolder("--reward_model", setup.pool.reward_model->path));
+  }
+  for (const ModelOptions& guard : setup.pool.guard_models) {
+    NABLA_RETURN_IF_ERROR(CheckModelFolder("--guard_models", guard.path));
   }
   if (setup.remote_reward.has_value()) NABLA_RETURN_IF_ERROR(CheckRemoteReward(*setup.remote_reward));
   const TlsOptions& tls = setup.server.listener.tls;

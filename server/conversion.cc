@@ -130,6 +130,12 @@ absl::StatusOr<NablaOptions> ReadNabla(const v1::NablaOptions& message, const Co
   if (message.has_acceptance_likelihood_weight()) {
     options.acceptance_likelihood_weight = message.acceptance_likelihood_weight();
   }
+  if (message.has_unanimous()) {
+    options.unanimous = message.unanimous() ? NablaOptions::Unanimity::kYes : NablaOptions::Unanimity::kNo;
+  }
+  if (message.has_max_sweeps()) {
+    NABLA_RETURN_IF_ERROR(ReadCount("nabla.max_sweeps", message.max_sweeps(), &options.max_sweeps));
+  }
   if (message.has_target_reward()) options.target_reward = message.target_reward();
   options.max_rollouts = std::min(options.max_rollouts, limits.max_rollouts_limit);
   if (message.has_max_rollouts()) {
@@ -294,6 +300,7 @@ void ToProto(const RevisionEvent& event, v1::Revision* message) {
   message->set_new_text(event.new_text);
   if (event.reward_before.has_value()) message->set_reward_before(*event.reward_before);
   if (event.reward_after.has_value()) message->set_reward_after(*event.reward_after);
+  for (const double gain : event.guard_gains) message->add_guard_gains(gain);
   message->set_accepted(event.accepted);
   message->set_gradient_norm(event.gradient_norm);
 }
@@ -386,11 +393,11 @@ absl::StatusOr<ReasonRequest> FromProto(const v1::ReasonRequest& message, const 
 
 v1::GetInfoResponse DescribePool(const EnginePool& pool) {
   v1::GetInfoResponse response;
-  *response.mutable_model() = ToProto(pool.model_info());
-  if (pool.draft_model_info().has_value()) *response.mutable_draft_model() = ToProto(*pool.draft_model_info());
-  if (pool.reward_model_info().has_value()) {
-    *response.mutable_reward_model() = ToProto(*pool.reward_model_info());
-  }
+  const ModelInfos& models = pool.models();
+  *response.mutable_model() = ToProto(models.model);
+  if (models.reward_model.has_value()) *response.mutable_reward_model() = ToProto(*models.reward_model);
+  if (models.draft_model.has_value()) *response.mutable_draft_model() = ToProto(*models.draft_model);
+  for (const ModelInfo& guard : models.guard_models) *response.add_guard_models() = ToProto(guard);
   const StrategyOptions strategies[] = {
       GreedyOptions{},     SampleOptions{},         SelfConsistencyOptions{},       BestOfNOptions{}, BeamOptions{},
       TailGuidedOptions{}, PolicyGradientOptions{}, SpeculativeCandidatesOptions{}, NablaOptions{}};

@@ -100,6 +100,9 @@ ABSL_FLAG(
 ABSL_FLAG(Given<std::string>, draft_model, {},
           "Folder of a small model with the same tokenizer, for the strategy speculative_candidates. Default: none.");
 ABSL_FLAG(Given<std::string>, draft_dtype, {}, "As --dtype, for the draft model. Default: auto.");
+ABSL_FLAG(Given<Strings>, guard_models, {},
+          "Folders of further reward models, with commas between them, that revisions must please as well where a "
+          "request asks for it. Default: none.");
 ABSL_FLAG(
     Given<std::string>, reward_model, {},
     "Folder of the reward model. Without one, and without --reward_address, strategies that need rewards are refused.");
@@ -169,6 +172,7 @@ const char* const kFlags[] = {"config",
                               "reward_max_length",
                               "draft_model",
                               "draft_dtype",
+                              "guard_models",
                               "verdict_question",
                               "verdict_yes",
                               "verdict_no",
@@ -220,6 +224,7 @@ absl::StatusOr<Settings> ReadFlags() {
   NABLA_SET_IF_GIVEN(max_model_length);
   NABLA_SET_IF_GIVEN(draft_model);
   NABLA_SET_IF_GIVEN(draft_dtype);
+  NABLA_SET_IF_GIVEN(guard_models);
   NABLA_SET_IF_GIVEN(reward_model);
   NABLA_SET_IF_GIVEN(reward_kind);
   NABLA_SET_IF_GIVEN(reward_dtype);

@@ -81,7 +81,7 @@ absl::StatusOr<ReasonRequest> ReasonerService::Read(const grpc::ByteBuffer& byte
                                                     const Caller& caller, v1::ReasonRequest* message) const {
   NABLA_RETURN_IF_ERROR(Parse(bytes, message));
   NABLA_ASSIGN_OR_RETURN(ReasonRequest request,
-                         FromProto(*message, {.has_reward_model = pool.reward_model_info().has_value(),
+                         FromProto(*message, {.has_reward_model = pool.models().reward_model.has_value(),
                                               .max_new_tokens_limit = options_.max_new_tokens_limit,
                                               .max_rollouts_limit = options_.max_rollouts_limit,
                                               .drawn_seed = RandomNumber()}));

@@ -29,6 +29,7 @@ const std::map<std::string, std::string>& FieldsByFlag() {
       {"max_model_length", "model.max_length"},
       {"draft_model", "draft_model.path"},
       {"draft_dtype", "draft_model.dtype"},
+      {"guard_models", "guard_models"},
       {"reward_model", "reward_model.path"},
       {"reward_kind", "reward_model.kind"},
       {"reward_dtype", "reward_model.dtype"},

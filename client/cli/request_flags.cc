@@ -37,6 +37,8 @@ const char* const kNablaFlags[] = {"max_rollouts",
                                    "max_kl",
                                    "acceptance_likelihood_weight",
                                    "target_reward",
+                                   "unanimous",
+                                   "max_sweeps",
                                    "preset"};
 
 // Flags that are the field of the same name in the options of every strategy that has it.
@@ -154,7 +156,8 @@ void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add(
       "preset", &preset_,
       "nabla: what its other flags default to: paper, as stated with each, or guarded, screening 8 candidates by "
-      "mirror descent with a step of 10 and likelihood in acceptance with a weight of 0.3 (default paper).");
+      "mirror descent with a step of 10, likelihood in acceptance with a weight of 0.3, and unanimous where there are "
+      "guard models (default paper).");
   flags->Add("max_rollouts", &max_rollouts_, "nabla, policy_gradient: rollouts, the first one included (default 8).");
   flags->Add("fraction", &fraction_,
              "policy_gradient: share of the first rollout whose hidden states move (default 0.2).");
@@ -184,6 +187,9 @@ void RequestFlags::AddTo(FlagSet* flags) {
              "nabla: keep only revisions that raise the reward by more than this (default 0).");
   flags->Add("acceptance_likelihood_weight", &acceptance_likelihood_weight_,
              "nabla: revisions are to raise the reward plus so much of the log-likelihood (default 0).");
+  flags->Add("unanimous", &unanimous_, "nabla: revisions are to raise the reward of every guard model as well.");
+  flags->Add("max_sweeps", &max_sweeps_,
+             "nabla: times over the answer while rollouts are left and something changes (default 1).");
   flags->Add("target_reward", &target_reward_,
              "nabla, policy_gradient: stop revising at this reward (default: never).");
   flags->Add("continue_without_reward", &continue_without_reward_,
@@ -285,24 +291,24 @@ absl::Status RequestFlags::FillNabla(v1::NablaOptions* options) const {
   if (max_confidence_.has_value()) options->mutable_selectors()->set_max_confidence(*max_confidence_);
   if (min_entropy_.has_value()) options->mutable_selectors()->set_min_entropy(*min_entropy_);
   if (min_gradient_norm_.has_value()) options->mutable_selectors()->set_min_gradient_norm(*min_gradient_norm_);
-  if (screening_candidates_.has_value()) options->set_screening_candidates(*screening_candidates_);
-  if (rejection_sampling_.has_value()) options->set_rejection_sampling(*rejection_sampling_);
-  if (min_reward_gain_.has_value()) options->set_min_reward_gain(*min_reward_gain_);
-  if (acceptance_likelihood_weight_.has_value()) {
-    options->set_acceptance_likelihood_weight(*acceptance_likelihood_weight_);
-  }
-  if (continue_without_reward_.has_value()) options->set_continue_without_reward(*continue_without_reward_);
+  SetOption(options, "screening_candidates", screening_candidates_);
+  SetOption(options, "rejection_sampling", rejection_sampling_);
+  SetOption(options, "min_reward_gain", min_reward_gain_);
+  SetOption(options, "acceptance_likelihood_weight", acceptance_likelihood_weight_);
+  SetOption(options, "continue_without_reward", continue_without_reward_);
+  SetOption(options, "unanimous", unanimous_);
+  SetOption(options, "max_sweeps", max_sweeps_);
   NABLA_RETURN_IF_ERROR(SetChoice(options, "preset", preset_));
   v1::Refinement* refinement = options->mutable_refinement();
   NABLA_RETURN_IF_ERROR(SetChoice(refinement, "parameter", parameter_));
   NABLA_RETURN_IF_ERROR(SetChoice(refinement, "optimizer", optimizer_));
   NABLA_RETURN_IF_ERROR(SetChoice(refinement, "anchor", anchor_));
-  if (max_kl_.has_value()) refinement->set_max_kl(*max_kl_);
-  if (iterations_.has_value()) refinement->set_iterations(*iterations_);
-  if (learning_rate_.has_value()) refinement->set_learning_rate(*learning_rate_);
-  if (likelihood_weight_.has_value()) refinement->set_likelihood_weight(*likelihood_weight_);
-  if (reward_weight_.has_value()) refinement->set_reward_weight(*reward_weight_);
-  if (update_postfix_.has_value()) refinement->set_update_postfix(*update_postfix_);
+  SetOption(refinement, "max_kl", max_kl_);
+  SetOption(refinement, "iterations", iterations_);
+  SetOption(refinement, "learning_rate", learning_rate_);
+  SetOption(refinement, "likelihood_weight", likelihood_weight_);
+  SetOption(refinement, "reward_weight", reward_weight_);
+  SetOption(refinement, "update_postfix", update_postfix_);
   return absl::OkStatus();
 }
 

@@ -77,6 +77,8 @@ class RequestFlags {
   std::optional<bool> rejection_sampling_;
   std::optional<double> min_reward_gain_;
   std::optional<double> acceptance_likelihood_weight_;
+  std::optional<bool> unanimous_;
+  std::optional<uint32_t> max_sweeps_;
   std::optional<double> target_reward_;
   std::optional<bool> continue_without_reward_;
   std::optional<uint32_t> candidates_;

@@ -48,6 +48,7 @@ struct RevisionEvent {
   std::string new_text;
   std::optional<double> reward_before;  // unset with rejection sampling off, where nobody asks
   std::optional<double> reward_after;
+  std::vector<double> guard_gains;  // reward after less before of each guard model; empty where none was asked
   bool accepted = false;
   double gradient_norm = 0;  // ‖G‖₂ at the position, G the gradient of the loss at the one-hots
 };
@@ -85,6 +86,12 @@ struct ModelWork {
   int64_t forward_tokens = 0;
   int64_t backward_passes = 0;
   int64_t backward_tokens = 0;
+
+  ModelWork& operator+=(const ModelWork& other) {
+    forward_passes += other.forward_passes, forward_tokens += other.forward_tokens;
+    backward_passes += other.backward_passes, backward_tokens += other.backward_tokens;
+    return *this;
+  }
 };
 
 // Costs of a request. `model_calls` is the paper's count (algorithm.md, "Counting model calls").
@@ -101,7 +108,7 @@ struct Usage {
   int64_t draft_tokens_accepted = 0;  // guessed and decoded as guessed; among decoded_tokens
   int64_t draft_tokens_rejected = 0;
   ModelWork language_model;
-  ModelWork reward_model;
+  ModelWork reward_model;  // guard models included
   ModelWork draft_model;
   absl::Duration queue_time;
   absl::Duration time_to_first_token;  // from leaving the queue to the first Draft or Committed event

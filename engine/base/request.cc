@@ -106,7 +106,8 @@ struct StrategyValidator {
                  "nabla.acceptance_likelihood_weight", "0 or more", options.acceptance_likelihood_weight),
          Require(!options.target_reward || std::isfinite(*options.target_reward), "nabla.target_reward", "finite",
                  options.target_reward.value_or(0)),
-         Require(options.max_rollouts >= 1, "nabla.max_rollouts", "1 or more", options.max_rollouts)});
+         Require(options.max_rollouts >= 1, "nabla.max_rollouts", "1 or more", options.max_rollouts),
+         Require(options.max_sweeps >= 1, "nabla.max_sweeps", "1 or more", options.max_sweeps)});
   }
   absl::Status operator()(const BestOfNOptions& options) const {
     return FirstError({ValidateSampling(options.sampling, "best_of_n.sampling"),
@@ -204,13 +205,19 @@ absl::Status ValidateMessages(const ReasonRequest& request) {
 NablaOptions GuardedNabla() {
   return {.refinement = {.optimizer = RefinementOptions::Optimizer::kMirrorDescent, .learning_rate = 10},
           .screening_candidates = 8,
-          .acceptance_likelihood_weight = 0.3};
+          .acceptance_likelihood_weight = 0.3,
+          .unanimous = NablaOptions::Unanimity::kIfAny};
 }
 
 ResponseCount MostRollouts(const StrategyOptions& options) { return std::visit(RolloutCounter(), options); }
 
 bool NeedsDraftModel(const StrategyOptions& options) {
   return std::holds_alternative<SpeculativeCandidatesOptions>(options);
+}
+
+bool NeedsGuardModels(const StrategyOptions& options) {
+  const auto* nabla = std::get_if<NablaOptions>(&options);
+  return nabla != nullptr && nabla->unanimous == NablaOptions::Unanimity::kYes;
 }
 
 bool NeedsReward(const StrategyOptions& options) {

@@ -76,15 +76,23 @@ struct NablaOptions {
   // language model, by more than min_reward_gain. Both ≥ 0.
   double min_reward_gain = 0;
   double acceptance_likelihood_weight = 0;
+  // Whether a revision must raise the reward of every guard model of the engine as well; kIfAny: where it has some.
+  enum class Unanimity { kNo, kIfAny, kYes };
+  Unanimity unanimous = Unanimity::kNo;
   std::optional<double> target_reward;  // once the response in hand has this reward, it is committed as it is
   int max_rollouts = 8;                 // ≥ 1, the first one included
+  // ≥ 1; so many times over the response, as long as there are rollouts left and the last time has changed something:
+  // what was good in front of one text may not be in front of another. Nothing is committed before the last. Above 1,
+  // gradients are taken at the rolled-out tokens, whatever refinement.anchor says.
+  int max_sweeps = 1;
   bool continue_without_reward =
       false;  // should the reward model be lost: commit the rollout in hand instead of failing
 };
 
 // Settings of NablaOptions that are ours: the paper's are the defaults. Eight candidates screened by mirror descent,
-// and revisions that are to pay in likelihood as well: more accurate than the paper's for fewer model calls on the
-// embedded models, and not below greedy where the reward does not rank (README, `./dev eval guards`).
+// and revisions that are to pay in likelihood and with guard models as well: more accurate than the paper's for fewer
+// model calls on the embedded models, and not below greedy where the reward does not rank (README, `./dev eval
+// guards`).
 NablaOptions GuardedNabla();
 
 // Independent samples, of which the one that the reward model likes best becomes the answer. Needs a reward model.
@@ -154,9 +162,10 @@ static_assert(std::size(kStrategyNames) == std::variant_size_v<StrategyOptions>)
 
 inline const char* StrategyName(const StrategyOptions& options) { return kStrategyNames[options.index()]; }
 
-// Whether the strategy cannot run without a reward model, or without a draft model.
+// Whether the strategy cannot run without a reward model, or without a draft model, or without guard models.
 bool NeedsReward(const StrategyOptions& options);
 bool NeedsDraftModel(const StrategyOptions& options);
+bool NeedsGuardModels(const StrategyOptions& options);
 
 // A number of responses, and the field or fields of the request that say so.
 struct ResponseCount {

@@ -187,11 +187,12 @@ void Session::Reject() {
 }
 
 void Session::Commit(int count) {
-  if (count <= 0) return;
   SessionState& s = *state_;
+  s.committed += count;
+  if (s.told == s.committed) return;
   CommittedEvent event;
-  for (int i = 0; i < count; ++i) {
-    const int32_t token = s.response[s.committed++];
+  while (s.told < s.committed) {
+    const int32_t token = s.response[s.told++];
     event.token_ids.push_back(token);
     event.text += s.detokenizer.Push(token);
   }
@@ -200,6 +201,10 @@ void Session::Commit(int count) {
   if (s.usage->time_to_first_token == absl::ZeroDuration()) s.usage->time_to_first_token = absl::Now() - s.started;
   s.sink->OnEvent(std::move(event));
 }
+
+void Session::Pass(int count) { state_->committed += count; }
+
+void Session::Rewind() { state_->committed = state_->told; }
 
 bool Session::finished() const {
   const SessionState& s = *state_;
@@ -230,9 +235,9 @@ bool Session::EndsWith(const std::vector<std::string>& texts) const {
 void Session::EmitDraft(absl::Span<const int32_t> response) {
   SessionState& s = *state_;
   if (s.sink == nullptr) return;
-  DraftEvent draft{.position = s.committed};
+  DraftEvent draft{.position = s.told};
   StreamingDetokenizer detokenizer = s.detokenizer;
-  for (size_t i = s.committed; i < response.size(); ++i) {
+  for (size_t i = s.told; i < response.size(); ++i) {
     draft.token_ids.push_back(response[i]);
     draft.token_texts.push_back(detokenizer.Push(response[i]));
   }

@@ -92,6 +92,11 @@ class Session {
   void Commit(int count);
   void CommitAll() { Commit(ahead()); }
 
+  // Goes on behind the first `count` ahead tokens as Commit does, but tells nobody: they are ahead again after Rewind,
+  // and final with the next Commit.
+  void Pass(int count);
+  void Rewind();
+
   absl::Span<const int32_t> response() const;         // committed and ahead
   absl::Span<const int32_t> before_proposal() const;  // the response that Propose set aside
   // Of the response, and of the one that Propose set aside, by the language model. Run its head for tokens that were

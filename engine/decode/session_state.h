@@ -66,12 +66,13 @@ struct SessionState {
   torch::Tensor hidden;  // row i predicted response token i; [max_new_tokens + 1, H]; kept instead of logits
   std::vector<int32_t> response;
   std::vector<PositionStats> stats;  // one a response token
-  int committed = 0;
-  bool stopped = false;  // the response ends in a stop sequence
+  int committed = 0;                 // those that Pass went over included
+  int told = 0;                      // committed ones that the caller knows of
+  bool stopped = false;              // the response ends in a stop sequence
 
   std::optional<SetAside> aside;
 
-  StreamingDetokenizer detokenizer;  // of committed tokens
+  StreamingDetokenizer detokenizer;  // of told tokens
   std::string committed_text;
   absl::Time started;
   absl::Time last_draft = absl::InfinitePast();

@@ -49,9 +49,7 @@ class Engine {
   // `running` is the pool's to fill.
   virtual EngineLoad load() const = 0;
 
-  virtual const ModelInfo& model_info() const = 0;
-  virtual const std::optional<ModelInfo>& reward_model_info() const = 0;
-  virtual const std::optional<ModelInfo>& draft_model_info() const = 0;
+  virtual const ModelInfos& models() const = 0;
 };
 
 // Tokens that a request may cost, for admission: its prompt, and its response once for every rollout it may make.

@@ -180,9 +180,7 @@ class EnginePoolImpl : public EnginePool {
     return load;
   }
 
-  const ModelInfo& model_info() const override { return preparer_->model_info(); }
-  const std::optional<ModelInfo>& reward_model_info() const override { return preparer_->reward_model_info(); }
-  const std::optional<ModelInfo>& draft_model_info() const override { return preparer_->draft_model_info(); }
+  const ModelInfos& models() const override { return preparer_->models(); }
 
  private:
   absl::Status CheckOpen() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {

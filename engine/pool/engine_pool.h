@@ -41,6 +41,8 @@ struct EnginePoolOptions {
   // A small model with the same tokenizer, for the strategy that drafts with one. Its max_length is the language
   // model's.
   std::optional<ModelOptions> draft_model;
+  // Reward models that may have to agree to revisions; of kLikelihood or kClassifier, as config.json says.
+  std::vector<ModelOptions> guard_models;
   std::vector<std::string> devices = {"auto"};  // one engine each: "cpu", "cuda:N" or "auto" (CUDA where there is one)
   int64_t kv_cache_bytes = int64_t{1} << 30;    // of one engine: keys and values of its models
   int max_running_requests = 64;                // of one engine; each has a thread
@@ -117,9 +119,7 @@ class EnginePool {
   virtual void Shutdown(absl::Time deadline) = 0;
 
   virtual PoolLoad load() const = 0;
-  virtual const ModelInfo& model_info() const = 0;
-  virtual const std::optional<ModelInfo>& reward_model_info() const = 0;
-  virtual const std::optional<ModelInfo>& draft_model_info() const = 0;
+  virtual const ModelInfos& models() const = 0;
 };
 
 }  // namespace nabla

@@ -93,9 +93,14 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
   max_draft_tokens_ = options.max_draft_tokens;
   const ModelOptions& names = options.model;
   NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(names.path));
-  int64_t parameters = config.parameters();  // of the larger model
-  if (options.reward_model && !reward_model_factory) {
-    NABLA_ASSIGN_OR_RETURN(const ModelConfig reward_config, ModelConfig::Load(options.reward_model->path));
+  int64_t parameters = config.parameters();  // of the largest model
+  std::vector<RewardModelOptions> rewards;   // those loaded here; the guard models last
+  if (options.reward_model && !reward_model_factory) rewards.push_back(*options.reward_model);
+  for (const ModelOptions& guard : options.guard_models) {
+    rewards.push_back({.path = guard.path, .dtype = guard.dtype, .max_length = guard.max_length});
+  }
+  for (const RewardModelOptions& reward : rewards) {
+    NABLA_ASSIGN_OR_RETURN(const ModelConfig reward_config, ModelConfig::Load(reward.path));
     parameters = std::max(parameters, reward_config.parameters());
   }
   const auto team = std::make_shared<ThreadTeam>(ThreadCount(options.threads, parameters));
@@ -106,10 +111,10 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
         absl::StrCat(names.path, "/config.json: ", writer->config().architecture,
                      " cannot write answers; give it as the reward model and a …ForCausalLM as the model"));
   }
-  std::shared_ptr<const Model> judge;
-  if (options.reward_model && !reward_model_factory) {
-    const RewardModelOptions& reward = *options.reward_model;
-    NABLA_ASSIGN_OR_RETURN(judge, Model::Load(reward.path, reward.dtype, device, reward.max_length, team));
+  std::vector<std::shared_ptr<const Model>> judges;  // of `rewards`
+  for (const RewardModelOptions& reward : rewards) {
+    NABLA_ASSIGN_OR_RETURN(judges.emplace_back(),
+                           Model::Load(reward.path, reward.dtype, device, reward.max_length, team));
   }
   std::shared_ptr<const Model> draft;
   if (options.draft_model) {
@@ -117,12 +122,12 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
     NABLA_ASSIGN_OR_RETURN(
         draft, Model::Load(options.draft_model->path, options.draft_model->dtype, device, max_length, team));
     NABLA_RETURN_IF_ERROR(CheckDraftModel(*draft, *writer, options.draft_model->path));
-    draft_model_info_ = draft->info();
+    infos_.draft_model = draft->info();
   }
   // All models hold about the same text, so all get the same number of positions.
   int64_t bytes_per_token = KvPool::BytesPerToken(writer->config(), writer->dtype());
   if (draft != nullptr) bytes_per_token += KvPool::BytesPerToken(draft->config(), draft->dtype());
-  if (judge != nullptr) bytes_per_token += KvPool::BytesPerToken(judge->config(), judge->dtype());
+  for (const auto& judge : judges) bytes_per_token += KvPool::BytesPerToken(judge->config(), judge->dtype());
   const int64_t tokens = options.kv_cache_bytes / bytes_per_token / kBlockTokens * kBlockTokens;
   if (tokens == 0) {
     return absl::InvalidArgumentError(absl::StrCat("kv_cache_bytes is ", options.kv_cache_bytes, "; these models need ",
@@ -138,32 +143,43 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
     });
   };
   NABLA_ASSIGN_OR_RETURN(runner_, run(writer, UsesDraftModel(options, *writer)));
-  model_info_ = writer->info();
+  infos_.model = writer->info();
   if (draft != nullptr) {
     NABLA_ASSIGN_OR_RETURN(draft_runner_, run(draft, /*drafts=*/false));
   }
 
-  if (judge != nullptr) {
-    NABLA_ASSIGN_OR_RETURN(reward_runner_, run(judge, /*drafts=*/false));
+  const auto translated = [&](Reward reward) {
+    reward.map = std::make_unique<VocabularyMap>(model().tokenizer(), static_cast<int>(model().vocabulary_size()),
+                                                 *reward.model);
+    return reward;
+  };
+  if (reward_model_factory) {
+    Reward remote;
+    NABLA_ASSIGN_OR_RETURN(remote.model, reward_model_factory(batcher_.get(), device));
+    reward_ = translated(std::move(remote));
+  }
+  for (size_t i = 0; i < rewards.size(); ++i) {
+    Reward reward;
+    NABLA_ASSIGN_OR_RETURN(reward.runner, run(judges[i], /*drafts=*/false));
     NABLA_ASSIGN_OR_RETURN(std::unique_ptr<LocalRewardModel> local,
-                           LocalRewardModel::Create(reward_runner_, *options.reward_model));
-    local_reward_model_ = local.get();
-    reward_model_ = std::move(local);
-  } else if (reward_model_factory) {
-    NABLA_ASSIGN_OR_RETURN(reward_model_, reward_model_factory(batcher_.get(), device));
+                           LocalRewardModel::Create(reward.runner, rewards[i]));
+    reward.local = local.get();
+    reward.model = std::move(local);
+    if (i + options.guard_models.size() < rewards.size()) {
+      reward_ = translated(std::move(reward));
+    } else {
+      guards_.push_back(translated(std::move(reward)));
+      infos_.guard_models.push_back(guards_.back().model->info());
+    }
   }
-  if (reward_model_ != nullptr) {
-    reward_model_info_ = reward_model_->info();
-    vocabulary_map_ = std::make_unique<VocabularyMap>(model().tokenizer(), static_cast<int>(model().vocabulary_size()),
-                                                      *reward_model_);
-  }
+  if (reward_) infos_.reward_model = reward_->model->info();
   return absl::OkStatus();
 }
 
 absl::StatusOr<Engine::Prepared> ModelEngine::Prepare(ReasonRequest request) const {
   NABLA_RETURN_IF_ERROR(Validate(request));
   NABLA_RETURN_IF_ERROR(CheckUtf8(request));
-  if (NeedsReward(request.strategy) && reward_model_ == nullptr) {
+  if (NeedsReward(request.strategy) && !reward_) {
     return absl::FailedPreconditionError(absl::StrCat("strategy ", StrategyName(request.strategy),
                                                       " needs a reward model and this server has none; start it with "
                                                       "--reward_model or --reward_address, or ask for greedy"));
@@ -172,6 +188,10 @@ absl::StatusOr<Engine::Prepared> ModelEngine::Prepare(ReasonRequest request) con
     return absl::FailedPreconditionError(absl::StrCat("strategy ", StrategyName(request.strategy),
                                                       " needs a draft model and this server has none; start it with "
                                                       "--draft_model, or ask for best_of_n"));
+  }
+  if (NeedsGuardModels(request.strategy) && guards_.empty()) {
+    return absl::FailedPreconditionError(
+        "nabla.unanimous: this server has no guard models; start it with --guard_models, or leave it out");
   }
   Prepared prepared;
   if (request.prompt) {
@@ -199,12 +219,12 @@ absl::StatusOr<Engine::Prepared> ModelEngine::Prepare(ReasonRequest request) con
 // Positions that the request may come to hold: its prompt and its responses, each of which begins and ends in a block
 // that it has for itself.
 absl::StatusOr<int64_t> ModelEngine::KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const {
-  const bool scored = NeedsReward(request.strategy);
   const int64_t responses = MostHeld(request.strategy);
   int64_t tokens = prompt_tokens + responses * request.max_new_tokens;
-  if (scored && local_reward_model_ != nullptr) {
+  for (const Reward* reward : RewardsFor(request)) {
+    if (reward->local == nullptr) continue;
     NABLA_ASSIGN_OR_RETURN(const int64_t reward_tokens,
-                           local_reward_model_->ContextTokens(Conversation(request), request.max_new_tokens));
+                           reward->local->ContextTokens(Conversation(request), request.max_new_tokens));
     tokens = std::max(tokens, reward_tokens);
   }
   tokens += (2 * responses + 1) * kBlockTokens;
@@ -217,9 +237,13 @@ absl::StatusOr<int64_t> ModelEngine::KvTokens(const ReasonRequest& request, int6
 
 std::vector<KvPool*> ModelEngine::KvPools() const {
   std::vector<KvPool*> pools;
-  for (const ModelRunner* runner : {runner_.get(), draft_runner_.get(), reward_runner_.get()}) {
+  const auto add = [&](const ModelRunner* runner) {
     if (runner != nullptr) pools.push_back(runner->kv_pool().get());
-  }
+  };
+  add(runner_.get());
+  add(draft_runner_.get());
+  if (reward_) add(reward_->runner.get());
+  for (const Reward& guard : guards_) add(guard.runner.get());
   return pools;
 }
 
@@ -239,17 +263,30 @@ void ModelEngine::Release(int64_t kv_tokens) {
   for (KvPool* pool : KvPools()) pool->Release(kv_tokens);
 }
 
+// The reward model first, then the guard models; those that the request asks.
+std::vector<const ModelEngine::Reward*> ModelEngine::RewardsFor(const ReasonRequest& request) const {
+  std::vector<const Reward*> rewards;
+  if (NeedsReward(request.strategy)) rewards.push_back(&*reward_);
+  const auto* nabla = std::get_if<NablaOptions>(&request.strategy);
+  if (nabla != nullptr && nabla->unanimous != NablaOptions::Unanimity::kNo) {
+    for (const Reward& guard : guards_) rewards.push_back(&guard);
+  }
+  return rewards;
+}
+
 // Null where the reward model is lost and the request goes on without.
-absl::StatusOr<std::unique_ptr<RewardContext>> ModelEngine::OpenRewardContext(const ReasonRequest& request,
-                                                                              const StopToken& stop) const {
+absl::StatusOr<std::unique_ptr<ResponseScorer>> ModelEngine::OpenScorer(const Reward& reward,
+                                                                        const ReasonRequest& request,
+                                                                        const StopToken& stop, ModelWork* work) const {
   absl::StatusOr<std::unique_ptr<RewardContext>> context =
-      reward_model_->Open(Conversation(request), request.max_new_tokens, &stop);
+      reward.model->Open(Conversation(request), request.max_new_tokens, &stop);
   const auto* nabla = std::get_if<NablaOptions>(&request.strategy);
   if (absl::IsUnavailable(context.status()) && stop.Check().ok() && nabla != nullptr &&
       nabla->continue_without_reward) {
     return nullptr;
   }
-  return context;
+  NABLA_RETURN_IF_ERROR(context.status());
+  return std::make_unique<ResponseScorer>(reward.model.get(), reward.map.get(), *std::move(context), work);
 }
 
 absl::StatusOr<ReasonResult> ModelEngine::Run(const Prepared& prepared, absl::Duration queue_time,
@@ -262,21 +299,22 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
   const ReasonRequest& request = prepared.request;
   const absl::Time start = absl::Now();
   NABLA_RETURN_IF_ERROR(stop.Check());
-  const bool scored = NeedsReward(request.strategy);
   sink.OnEvent(StartedEvent{.model = model().name(),
-                            .reward_model = scored ? reward_model_->name() : "",
+                            .reward_model = NeedsReward(request.strategy) ? reward_->model->name() : "",
                             .strategy = StrategyName(request.strategy),
                             .seed = request.seed,
                             .prompt_tokens = static_cast<int>(prepared.prompt_ids.size()),
                             .max_new_tokens = request.max_new_tokens});
   Usage usage{.queue_time = queue_time};
-  std::unique_ptr<ResponseScorer> scorer;
-  if (scored) {
-    NABLA_ASSIGN_OR_RETURN(std::unique_ptr<RewardContext> context, OpenRewardContext(request, stop));
-    if (context != nullptr) {
-      scorer = std::make_unique<ResponseScorer>(reward_model_.get(), vocabulary_map_.get(), std::move(context), &usage);
-    }
+  const std::vector<const Reward*> rewards = RewardsFor(request);
+  std::vector<ModelWork> works(rewards.size());
+  std::vector<std::unique_ptr<ResponseScorer>> scorers(rewards.size());
+  for (size_t i = 0; i < rewards.size(); ++i) {
+    NABLA_ASSIGN_OR_RETURN(scorers[i], OpenScorer(*rewards[i], request, stop, &works[i]));
   }
+  ResponseScorer* const scorer = scorers.empty() ? nullptr : scorers.front().get();
+  std::vector<ResponseScorer*> guards;
+  for (size_t i = 1; i < scorers.size(); ++i) guards.push_back(scorers[i].get());
   Session::Options options{.prompt_ids = prepared.prompt_ids,
                            .max_new_tokens = request.max_new_tokens,
                            .stop = request.stop,
@@ -291,7 +329,8 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
     NABLA_ASSIGN_OR_RETURN(draft,
                            Session::Create(draft_runner_.get(), std::move(options), &stop, /*sink=*/nullptr, &usage));
   }
-  NABLA_ASSIGN_OR_RETURN(ReasonResult result, RunStrategy(request, *session, scorer.get(), draft.get()));
+  NABLA_ASSIGN_OR_RETURN(ReasonResult result, RunStrategy(request, *session, scorer, draft.get(), guards));
+  for (const ModelWork& work : works) usage.reward_model += work;
   usage.completion_tokens = static_cast<int>(result.token_ids.size());
   usage.total_time = absl::Now() - start;
   result.usage = usage;
@@ -300,7 +339,7 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
 
 EngineLoad ModelEngine::load() const {
   const KvPool::Load kv = runner_->kv_pool()->load();
-  return {.device = model_info_.device,
+  return {.device = infos_.model.device,
           .healthy = batcher_->healthy(),
           .stuck = batcher_->time_without_progress() > kStuckAfter,
           .kv_cache_usage_ratio = static_cast<double>(kv.reserved_tokens) / static_cast<double>(kv.capacity_tokens),

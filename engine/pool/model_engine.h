@@ -1,5 +1,5 @@
-// The engine: a language model and its reward model on one device, with one execution thread (engine/decode/batcher.h)
-// and a key/value budget that both models share.
+// The engine: a language model and the models that judge or draft its answers on one device, with one execution thread
+// (engine/decode/batcher.h) and a key/value budget that all share.
 //
 //   NABLA_ASSIGN_OR_RETURN(auto engine, ModelEngine::Create(options, "cuda:0", nullptr));
 //
@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/pool/engine.h"
@@ -22,7 +23,8 @@ class KvPool;
 class LocalRewardModel;
 class Model;
 class ModelRunner;
-class RewardContext;
+class ResponseScorer;
+class RewardModel;
 class VocabularyMap;
 
 class ModelEngine : public Engine {
@@ -39,11 +41,17 @@ class ModelEngine : public Engine {
   absl::StatusOr<ReasonResult> Run(const Prepared& prepared, absl::Duration queue_time, const StopToken& stop,
                                    EventSink& sink) override;
   EngineLoad load() const override;
-  const ModelInfo& model_info() const override { return model_info_; }
-  const std::optional<ModelInfo>& reward_model_info() const override { return reward_model_info_; }
-  const std::optional<ModelInfo>& draft_model_info() const override { return draft_model_info_; }
+  const ModelInfos& models() const override { return infos_; }
 
  private:
+  // A reward model, with what runs it here and what translates to its vocabulary.
+  struct Reward {
+    std::shared_ptr<ModelRunner> runner;  // null where the model is remote
+    std::unique_ptr<RewardModel> model;
+    const LocalRewardModel* local = nullptr;  // the same, if it is local
+    std::unique_ptr<VocabularyMap> map;
+  };
+
   ModelEngine();
 
   absl::Status Load(const EnginePoolOptions& options, const std::string& device,
@@ -53,19 +61,17 @@ class ModelEngine : public Engine {
   absl::StatusOr<ReasonResult> RunPrepared(const Prepared& prepared, absl::Duration queue_time, const StopToken& stop,
                                            EventSink& sink);
   absl::StatusOr<int64_t> KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const;
-  absl::StatusOr<std::unique_ptr<RewardContext>> OpenRewardContext(const ReasonRequest& request,
-                                                                   const StopToken& stop) const;
+  std::vector<const Reward*> RewardsFor(const ReasonRequest& request) const;
+  absl::StatusOr<std::unique_ptr<ResponseScorer>> OpenScorer(const Reward& reward, const ReasonRequest& request,
+                                                             const StopToken& stop, ModelWork* work) const;
 
   int max_draft_tokens_ = 0;
   std::unique_ptr<Batcher> batcher_;  // outlives all that runs on it
   std::unique_ptr<ModelRunner> runner_;
-  std::unique_ptr<ModelRunner> draft_runner_;             // null without a draft model
-  std::shared_ptr<ModelRunner> reward_runner_;            // null unless the reward model is local
-  std::unique_ptr<RewardModel> reward_model_;             // null without one
-  const LocalRewardModel* local_reward_model_ = nullptr;  // the same, if it is local
-  std::unique_ptr<VocabularyMap> vocabulary_map_;         // null without a reward model
-  ModelInfo model_info_;
-  std::optional<ModelInfo> reward_model_info_, draft_model_info_;
+  std::unique_ptr<ModelRunner> draft_runner_;  // null without a draft model
+  std::optional<Reward> reward_;
+  std::vector<Reward> guards_;
+  ModelInfos infos_;
 };
 
 }  // namespace nabla

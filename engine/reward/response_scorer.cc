@@ -15,14 +15,14 @@ absl::StatusOr<double> ResponseScorer::Score(absl::Span<const int32_t> response)
     if (absl::MakeConstSpan(tokens) == response) return reward;
   }
   NABLA_ASSIGN_OR_RETURN(const double reward, Noting(context_->Score(map_->Ids(response))));
-  usage_->reward_model = context_->work();
+  *work_ = context_->work();
   Remember(response, reward);
   return reward;
 }
 
 absl::StatusOr<RewardGradient> ResponseScorer::ScoreGradient(absl::Span<const int32_t> response, int first) {
   NABLA_ASSIGN_OR_RETURN(RewardGradient gradient, Noting(context_->ScoreGradient(map_->Ids(response), first)));
-  usage_->reward_model = context_->work();
+  *work_ = context_->work();
   Remember(response, gradient.reward);
   return gradient;
 }

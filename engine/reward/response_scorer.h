@@ -1,7 +1,7 @@
 // A request's view of the reward model, in the language model's token ids: translates vocabularies, remembers the last
-// rewards, keeps the request's books.
+// rewards, keeps the books of its passes.
 //
-//   ResponseScorer scorer(&reward_model, &map, std::move(context), &usage);
+//   ResponseScorer scorer(&reward_model, &map, std::move(context), &usage.reward_model);
 //   NABLA_ASSIGN_OR_RETURN(double reward, scorer.Score(session.response()));
 //
 // Belongs to one request and one thread; what it points to must outlive it. A reward that a gradient pass saw is not
@@ -26,8 +26,8 @@ namespace nabla {
 class ResponseScorer {
  public:
   ResponseScorer(const RewardModel* model, const VocabularyMap* map, std::unique_ptr<RewardContext> context,
-                 Usage* usage)
-      : model_(model), map_(map), context_(std::move(context)), usage_(usage) {}
+                 ModelWork* work)
+      : model_(model), map_(map), context_(std::move(context)), work_(work) {}
 
   absl::StatusOr<double> Score(absl::Span<const int32_t> response);
 
@@ -53,7 +53,7 @@ class ResponseScorer {
   const RewardModel* model_;
   const VocabularyMap* map_;
   std::unique_ptr<RewardContext> context_;
-  Usage* usage_;
+  ModelWork* work_;
   bool lost_ = false;
   std::deque<std::pair<std::vector<int32_t>, double>> known_;  // latest first
 };

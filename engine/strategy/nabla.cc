@@ -1,4 +1,5 @@
 // The paper's loop (algorithm.md, "The loop"): roll out, select, refine, resample, accept if the reward rises.
+#include <map>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -34,15 +35,23 @@ ReasonResult WithoutReward(Session& session) {
   return result;
 }
 
+// Behind the first sweep the likeliest tokens are no longer those that stand in the response.
+RefinementOptions RefinementOf(const NablaOptions& options) {
+  RefinementOptions refinement = options.refinement;
+  if (options.max_sweeps > 1) refinement.anchor = RefinementOptions::Anchor::kRollout;
+  return refinement;
+}
+
 class NablaLoop {
  public:
   NablaLoop(const NablaOptions& options, std::optional<int64_t> max_model_calls, Session& session,
-            ResponseScorer& scorer)
+            ResponseScorer& scorer, absl::Span<ResponseScorer* const> guards)
       : options_(options),
         max_model_calls_(max_model_calls),
         session_(session),
         scorer_(scorer),
-        refiner_(&session, &scorer, options.refinement, options.selectors) {}
+        guards_(guards),
+        refiner_(&session, &scorer, RefinementOf(options), options.selectors) {}
 
   absl::StatusOr<ReasonResult> Run() {
     NABLA_RETURN_IF_ERROR(session_.RollOut(options_.rollout, Session::Stream::kDraft));
@@ -56,16 +65,12 @@ class NablaLoop {
   // From the first rollout to the end.
   absl::StatusOr<ReasonResult> Revised() {
     NABLA_ASSIGN_OR_RETURN(const double initial_reward, Score(session_.response()));
-    while (session_.ahead() > 0 && !OutOfBudget() && session_.usage().rollouts < options_.max_rollouts) {
-      NABLA_ASSIGN_OR_RETURN(const bool reached, TargetReached());
-      if (reached) break;
-      NABLA_ASSIGN_OR_RETURN(const int unmarked, Select());
-      session_.Commit(unmarked);
-      if (session_.ahead() == 0) break;
-      NABLA_ASSIGN_OR_RETURN(const int32_t token,
-                             options_.screening_candidates > 0 ? BestCandidate() : RefineAndResample());
-      if (token != session_.response()[session_.committed()]) NABLA_RETURN_IF_ERROR(Revise(token));
-      session_.Commit(1);
+    for (int sweep = 1;; ++sweep) {
+      last_sweep_ = sweep == options_.max_sweeps;
+      const int accepted = session_.usage().revisions_accepted;
+      NABLA_RETURN_IF_ERROR(Sweep());
+      if (last_sweep_ || session_.ahead() > 0 || session_.usage().revisions_accepted == accepted) break;
+      session_.Rewind();
     }
     const bool cut_short = session_.ahead() > 0 && OutOfBudget();
     session_.CommitAll();
@@ -77,6 +82,29 @@ class NablaLoop {
     result.revisions = std::move(revisions_);
     return result;
   }
+
+  // Once over the response, or as far as budget and target let it.
+  absl::Status Sweep() {
+    while (session_.ahead() > 0 && !OutOfBudget() && session_.usage().rollouts < options_.max_rollouts) {
+      NABLA_ASSIGN_OR_RETURN(const bool reached, TargetReached());
+      if (reached) break;
+      NABLA_ASSIGN_OR_RETURN(const int unmarked, Select());
+      GoOn(unmarked);
+      if (session_.ahead() == 0) break;
+      const int position = session_.committed();
+      const auto tried = tried_.find(position);
+      if (tried == tried_.end() || tried->second != session_.usage().revisions_accepted) {
+        NABLA_ASSIGN_OR_RETURN(const int32_t token,
+                               options_.screening_candidates > 0 ? BestCandidate() : RefineAndResample());
+        if (token != session_.response()[position]) NABLA_RETURN_IF_ERROR(Revise(token));
+        tried_[position] = session_.usage().revisions_accepted;
+      }
+      GoOn(1);
+    }
+    return absl::OkStatus();
+  }
+
+  void GoOn(int count) { last_sweep_ ? session_.Commit(count) : session_.Pass(count); }
 
   absl::StatusOr<bool> TargetReached() {
     if (!options_.target_reward) return false;
@@ -172,6 +200,20 @@ class NablaLoop {
       gain += options_.acceptance_likelihood_weight * (after - before);
     }
     event.accepted = gain > options_.min_reward_gain;
+    return event.accepted ? AskGuards(event) : absl::OkStatus();
+  }
+
+  // The revision is accepted if every guard model's reward rises.
+  absl::Status AskGuards(RevisionEvent& event) {
+    const ScopedTimer timer(session_.usage().reward_time);
+    for (ResponseScorer* guard : guards_) {
+      NABLA_RETURN_IF_ERROR(session_.stop().Check());
+      NABLA_ASSIGN_OR_RETURN(const double before, guard->Score(session_.before_proposal()));
+      NABLA_ASSIGN_OR_RETURN(const double after, guard->Score(session_.response()));
+      session_.usage().model_calls += kCallsPerAcceptanceTest;
+      event.guard_gains.push_back(after - before);
+      if (after <= before) event.accepted = false;
+    }
     return absl::OkStatus();
   }
 
@@ -179,7 +221,10 @@ class NablaLoop {
   const std::optional<int64_t> max_model_calls_;
   Session& session_;
   ResponseScorer& scorer_;
+  const absl::Span<ResponseScorer* const> guards_;
   Refiner refiner_;
+  bool last_sweep_ = true;
+  std::map<int, int> tried_;  // positions, and how many revisions had been accepted when they were refined last
   double gradient_norm_ = 0;  // at the position refined last
   std::vector<RevisionEvent> revisions_;
 };
@@ -187,8 +232,9 @@ class NablaLoop {
 }  // namespace
 
 absl::StatusOr<ReasonResult> RunNabla(const NablaOptions& options, std::optional<int64_t> max_model_calls,
-                                      Session& session, ResponseScorer* scorer) {
-  if (scorer != nullptr) return NablaLoop(options, max_model_calls, session, *scorer).Run();
+                                      Session& session, ResponseScorer* scorer,
+                                      absl::Span<ResponseScorer* const> guards) {
+  if (scorer != nullptr) return NablaLoop(options, max_model_calls, session, *scorer, guards).Run();
   NABLA_RETURN_IF_ERROR(session.RollOut(options.rollout, Session::Stream::kDraft));
   return WithoutReward(session);
 }

@@ -8,7 +8,7 @@
 namespace nabla {
 
 absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& session, ResponseScorer* scorer,
-                                         Session* draft) {
+                                         Session* draft, absl::Span<ResponseScorer* const> guards) {
   const StrategyOptions& strategy = request.strategy;
   const auto* nabla = std::get_if<NablaOptions>(&strategy);
   if (NeedsReward(strategy) && scorer == nullptr && (nabla == nullptr || !nabla->continue_without_reward)) {
@@ -17,7 +17,7 @@ absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& 
   if (NeedsDraftModel(strategy) && draft == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat("strategy ", StrategyName(strategy), " needs a draft model"));
   }
-  if (nabla != nullptr) return RunNabla(*nabla, request.max_model_calls, session, scorer);
+  if (nabla != nullptr) return RunNabla(*nabla, request.max_model_calls, session, scorer, guards);
   if (const auto* sample = std::get_if<SampleOptions>(&strategy)) return RunSample(*sample, session);
   if (const auto* self_consistency = std::get_if<SelfConsistencyOptions>(&strategy)) {
     return RunSelfConsistency(*self_consistency, request.max_model_calls, session);

@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "engine/base/event.h"
 #include "engine/base/request.h"
 #include "engine/decode/session.h"
@@ -21,9 +22,10 @@ namespace nabla {
 
 inline constexpr int kCallsPerScore = 1;  // model calls of a response scored, beside those of the paper
 
-// `draft`: a session of the same prompt on the draft model, for the strategy that needs one.
+// `draft`: a session of the same prompt on the draft model, for the strategy that needs one. `guards`: of the guard
+// models, where nabla is to ask them.
 absl::StatusOr<ReasonResult> RunStrategy(const ReasonRequest& request, Session& session, ResponseScorer* scorer,
-                                         Session* draft = nullptr);
+                                         Session* draft = nullptr, absl::Span<ResponseScorer* const> guards = {});
 
 absl::StatusOr<ReasonResult> RunGreedy(Session& session);
 absl::StatusOr<ReasonResult> RunSample(const SampleOptions& options, Session& session);
@@ -42,7 +44,8 @@ absl::StatusOr<ReasonResult> RunSpeculativeCandidates(const SpeculativeCandidate
                                                       std::optional<int64_t> max_model_calls, Session& session,
                                                       Session& draft, ResponseScorer& scorer);
 absl::StatusOr<ReasonResult> RunNabla(const NablaOptions& options, std::optional<int64_t> max_model_calls,
-                                      Session& session, ResponseScorer* scorer);
+                                      Session& session, ResponseScorer* scorer,
+                                      absl::Span<ResponseScorer* const> guards = {});
 
 // The committed response as a result; the pool adds the usage.
 ReasonResult FinishedResult(const Session& session, FinishReason reason);

@@ -155,8 +155,11 @@ TEST_F(CommandTest, JsonIsOneEventALine) {
   EXPECT_EQ(Run({"reason", "q", "--json", server_flag_}), 0);
   EXPECT_EQ(error(), "");
   EXPECT_THAT(out(), HasSubstr("{\"sequence\":\"0\",\"committed\":{\"token_ids\":[1],\"text\":\"The answer is\"}}\n"));
-  EXPECT_THAT(out(), HasSubstr("\"old_text\":\" 15\",\"new_text\":\" "
-                               "14\",\"accepted\":true,\"gradient_norm\":0,\"reward_before\":0.5,\"reward_after\":1}"));
+  EXPECT_THAT(
+      out(),
+      HasSubstr(
+          "\"old_text\":\" 15\",\"new_text\":\" "
+          "14\",\"accepted\":true,\"gradient_norm\":0,\"guard_gains\":[],\"reward_before\":0.5,\"reward_after\":1}"));
   EXPECT_THAT(out(), HasSubstr("{\"sequence\":\"3\",\"finished\":"));
 }
 

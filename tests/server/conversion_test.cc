@@ -106,6 +106,8 @@ TEST(ConversionTest, EveryFieldArrives) {
                                                               min_reward_gain: 0.25
                                                               acceptance_likelihood_weight: 0.5
                                                               target_reward: -2
+                                                              unanimous: true
+                                                              max_sweeps: 3
                                                             }
                                                             max_new_tokens: 1000
                                                             stop: "a"
@@ -139,6 +141,8 @@ TEST(ConversionTest, EveryFieldArrives) {
   EXPECT_EQ(options.refinement.max_kl, 1.5);
   EXPECT_EQ(options.acceptance_likelihood_weight, 0.5);
   EXPECT_EQ(options.target_reward, -2);
+  EXPECT_EQ(options.unanimous, NablaOptions::Unanimity::kYes);
+  EXPECT_EQ(options.max_sweeps, 3);
   EXPECT_FALSE(options.rejection_sampling);
   EXPECT_EQ(options.max_rollouts, 100);
   EXPECT_EQ(options.screening_candidates, 6);

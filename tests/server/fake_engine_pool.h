@@ -93,14 +93,14 @@ class FakeEnginePool : public EnginePool {
 
   explicit FakeEnginePool(bool with_reward_model = true, Script script = nullptr) : script_(std::move(script)) {
     if (with_reward_model) {
-      reward_model_ = ModelInfo{.name = "judge",
-                                .architecture = "JudgeForSequenceClassification",
-                                .dtype = "float32",
-                                .device = "cpu",
-                                .reward_kind = "classifier",
-                                .parameters = 7,
-                                .vocabulary_size = 11,
-                                .max_length = 64};
+      models_.reward_model = ModelInfo{.name = "judge",
+                                       .architecture = "JudgeForSequenceClassification",
+                                       .dtype = "float32",
+                                       .device = "cpu",
+                                       .reward_kind = "classifier",
+                                       .parameters = 7,
+                                       .vocabulary_size = 11,
+                                       .max_length = 64};
     }
   }
   ~FakeEnginePool() override { Shutdown(absl::Now()); }
@@ -162,21 +162,17 @@ class FakeEnginePool : public EnginePool {
     const std::lock_guard<std::mutex> lock(mu_);
     return {.running = 2, .waiting = 3, .waiting_tokens = 300, .capacity = 4, .engines = engines_};
   }
-  const ModelInfo& model_info() const override { return model_; }
-  const std::optional<ModelInfo>& reward_model_info() const override { return reward_model_; }
-  const std::optional<ModelInfo>& draft_model_info() const override { return draft_model_info_; }
+  const ModelInfos& models() const override { return models_; }
 
  private:
   const Script script_;
-  const ModelInfo model_ = {.name = "writer",
-                            .architecture = "WriterForCausalLM",
-                            .dtype = "float32",
-                            .device = "cpu",
-                            .parameters = 5,
-                            .vocabulary_size = 11,
-                            .max_length = 128};
-  std::optional<ModelInfo> reward_model_;
-  const std::optional<ModelInfo> draft_model_info_;
+  ModelInfos models_ = {.model = {.name = "writer",
+                                  .architecture = "WriterForCausalLM",
+                                  .dtype = "float32",
+                                  .device = "cpu",
+                                  .parameters = 5,
+                                  .vocabulary_size = 11,
+                                  .max_length = 128}};
   mutable std::mutex mu_;
   mutable std::condition_variable changed_;
   absl::Status refusal_ ABSL_GUARDED_BY(mu_);

@@ -68,6 +68,7 @@ TEST_F(FlagsTest, EveryFlagReachesItsOption) {
                                                                                     {"max_model_length", "100"},
                                                                                     {"draft_model", "small"},
                                                                                     {"draft_dtype", "float32"},
+                                                                                    {"guard_models", "first,second"},
                                                                                     {"reward_model", "judge"},
                                                                                     {"reward_kind", "verdict"},
                                                                                     {"reward_dtype", "float32"},
@@ -104,6 +105,8 @@ TEST_F(FlagsTest, EveryFlagReachesItsOption) {
   EXPECT_EQ(pool.model.max_length, 100);
   EXPECT_EQ(pool.draft_model->path, "small");
   EXPECT_EQ(pool.draft_model->dtype, "float32");
+  ASSERT_EQ(pool.guard_models.size(), 2u);
+  EXPECT_EQ(pool.guard_models[1].path, "second");
   EXPECT_EQ(pool.reward_model->path, "judge");
   EXPECT_EQ(pool.reward_model->kind, "verdict");
   EXPECT_EQ(pool.reward_model->dtype, "float32");

@@ -99,7 +99,7 @@ class Case {
         std::make_unique<VocabularyMap>(model->tokenizer(), static_cast<int>(model->vocabulary_size()), reward));
     auto context = reward.Open({{"user", golden["prompt"].get<std::string>()}}, tokens);
     EXPECT_TRUE(context.ok()) << context.status();
-    return ResponseScorer(&reward, maps.back().get(), *std::move(context), &usage);
+    return ResponseScorer(&reward, maps.back().get(), *std::move(context), &usage.reward_model);
   }
 
   Json golden;

@@ -133,8 +133,8 @@ TEST(EnginePoolTest, RunsARequestAndGivesItsPlaceBack) {
   EXPECT_EQ(first.outcome.Await(), absl::OkStatus());
   EXPECT_EQ(pool.pool->load().running, 0);
   EXPECT_EQ(pool.engine().reserved(), 0);
-  EXPECT_EQ(pool.pool->model_info().name, "writer");
-  EXPECT_EQ(pool.pool->reward_model_info()->name, "judge");
+  EXPECT_EQ(pool.pool->models().model.name, "writer");
+  EXPECT_EQ(pool.pool->models().reward_model->name, "judge");
 }
 
 TEST(EnginePoolTest, RunsAsManyAtOnceAsThereArePlaces) {

@@ -92,9 +92,7 @@ class FakeEngine : public Engine {
             .kv_cache_usage_ratio = static_cast<double>(reserved_) / static_cast<double>(options_.kv_tokens)};
   }
 
-  const ModelInfo& model_info() const override { return model_info_; }
-  const std::optional<ModelInfo>& reward_model_info() const override { return reward_model_info_; }
-  const std::optional<ModelInfo>& draft_model_info() const override { return draft_model_info_; }
+  const ModelInfos& models() const override { return models_; }
 
   // Ends a request that runs or is yet to come; all of them; or all of them with UNAVAILABLE, from now on.
   void Finish(const std::string& name, absl::Status status = absl::OkStatus()) {
@@ -138,9 +136,8 @@ class FakeEngine : public Engine {
 
  private:
   const FakeEngineOptions options_;
-  const ModelInfo model_info_ = {.name = "writer", .device = options_.device};
-  const std::optional<ModelInfo> draft_model_info_;
-  const std::optional<ModelInfo> reward_model_info_ = ModelInfo{.name = "judge"};
+  const ModelInfos models_ = {.model = {.name = "writer", .device = options_.device},
+                              .reward_model = ModelInfo{.name = "judge"}};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   int64_t reserved_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -204,7 +204,7 @@ TEST(ModelEngineTest, WithoutARewardModelNablaIsRefusedWithTheFix) {
   EnginePoolOptions options = Options();
   options.reward_model.reset();
   const auto pool = Create(options);
-  EXPECT_FALSE(pool->reward_model_info().has_value());
+  EXPECT_FALSE(pool->models().reward_model.has_value());
   GateSink sink;
   ReasonRequest request = Greedy();
   request.strategy = NablaOptions{};
@@ -223,12 +223,42 @@ TEST(ModelEngineTest, ADraftModelServesTheStrategyThatNeedsOne) {
   EnginePoolOptions options = Options();
   options.draft_model = ModelOptions{.path = LanguageModelFolder(), .dtype = "float32"};
   const auto pool = Create(options);
-  EXPECT_EQ(pool->draft_model_info()->name, "lm");
+  EXPECT_EQ(pool->models().draft_model->name, "lm");
   GateSink sink;
   Outcome outcome;
   ASSERT_TRUE(pool->Submit(request, {}, &sink, outcome.Callback()).ok());
   ASSERT_TRUE(outcome.Status().ok()) << outcome.Status();
   EXPECT_GT(outcome.result->usage.draft_model.forward_tokens, 0);
+}
+
+TEST(ModelEngineTest, GuardModelsAreAskedWhereTheRequestWantsThem) {
+  ReasonRequest request = Greedy();
+  NablaOptions nabla = {.refinement = {.learning_rate = 0.5}};
+  nabla.unanimous = NablaOptions::Unanimity::kYes;
+  request.strategy = nabla;
+  GateSink refused;
+  EXPECT_EQ(Create()->Submit(request, {}, &refused, [](absl::StatusOr<ReasonResult>) { FAIL(); }).status(),
+            absl::FailedPreconditionError("nabla.unanimous: this server has no guard models; start it with "
+                                          "--guard_models, or leave it out"));
+  EnginePoolOptions options = Options();
+  options.guard_models = {{.path = LanguageModelFolder(), .dtype = "float32"}};
+  const auto pool = Create(options);
+  ASSERT_EQ(pool->models().guard_models.size(), 1u);
+  EXPECT_EQ(pool->models().guard_models[0].reward_kind, "likelihood");
+  const auto guard_gains = [&](NablaOptions::Unanimity unanimous) {
+    nabla.unanimous = unanimous;
+    request.strategy = nabla;
+    GateSink sink;
+    Outcome outcome;
+    EXPECT_TRUE(pool->Submit(request, {}, &sink, outcome.Callback()).ok());
+    EXPECT_TRUE(outcome.Status().ok()) << outcome.Status();
+    size_t gains = 0;
+    for (const RevisionEvent& revision : outcome.result->revisions) gains += revision.guard_gains.size();
+    return gains;
+  };
+  EXPECT_EQ(guard_gains(NablaOptions::Unanimity::kNo), 0u);
+  EXPECT_GT(guard_gains(NablaOptions::Unanimity::kYes), 0u);
+  EXPECT_GT(guard_gains(NablaOptions::Unanimity::kIfAny), 0u);
 }
 
 TEST(ModelEngineTest, BadOptionsAreNamed) {

@@ -118,6 +118,70 @@ TEST_F(NablaTest, ARevisionMustGainMoreThanAskedFor) {
   }
 }
 
+TEST_F(NablaTest, ARevisionMustPleaseTheGuards) {
+  NablaOptions options = Bold();
+  options.selectors = {};
+  ASSERT_TRUE(Run(options).ok());
+  const int64_t accepted_alone = usage_.revisions_accepted;
+  const auto judge = LocalRewardModel::Create(runner_, RewardKind::kLikelihood, VerdictOptions()).value();
+  const VocabularyMap map(model_->tokenizer(), 403, *judge);
+  ModelWork work;
+  const Parts parts = NewRequest();
+  ResponseScorer guard(judge.get(), &map, judge->Open({{"user", "How many?"}}, parts.session->max_new_tokens()).value(),
+                       &work);
+  const auto result = RunNabla(options, std::nullopt, *parts.session, parts.scorer.get(), {&guard});
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_LT(usage_.revisions_accepted, accepted_alone);
+  EXPECT_GT(work.forward_tokens, 0);
+  int asked = 0;
+  for (const RevisionEvent& revision : sink_.revisions) {
+    const bool raised = *revision.reward_after > *revision.reward_before;
+    ASSERT_EQ(revision.guard_gains.size(), raised ? 1u : 0u)
+        << "who would be refused anyway is not shown to the guards";
+    asked += raised;
+    EXPECT_EQ(revision.accepted, raised && revision.guard_gains[0] > 0);
+  }
+  EXPECT_GT(asked, usage_.revisions_accepted) << "else the guard refused nothing";
+  EXPECT_EQ(usage_.model_calls, usage_.decoded_tokens + 4 * usage_.gradient_steps +
+                                    2 * (static_cast<int64_t>(sink_.revisions.size()) + asked));
+}
+
+TEST_F(NablaTest, ASecondSweepGoesOnWhereTheFirstHasChangedSomething) {
+  NablaOptions options = Bold();
+  options.selectors = {};
+  options.max_rollouts = 100;
+  options.refinement.anchor = RefinementOptions::Anchor::kRollout;
+  const auto once = Run(options);
+  ASSERT_TRUE(once.ok()) << once.status();
+  const int refinements = sink_.refinements;
+  ASSERT_GT(usage_.revisions_accepted, 0) << "else there is nothing to come back for";
+  bool committed = false, returned = false;
+  int furthest = 0;
+  sink_.on_event = [&](const Event& event) {
+    committed |= std::holds_alternative<CommittedEvent>(event);
+    if (const auto* draft = std::get_if<DraftEvent>(&event); draft != nullptr && !committed) {
+      EXPECT_EQ(draft->position, 0);
+    }
+    const auto* progress = std::get_if<ProgressEvent>(&event);
+    if (progress == nullptr) return;
+    if (progress->position < furthest) returned = true;
+    EXPECT_TRUE(returned || !committed) << "what may be looked at again is not final";
+    furthest = std::max(furthest, progress->position);
+  };
+  options.max_sweeps = 2;
+  const auto twice = Run(options);
+  sink_.on_event = nullptr;
+  ASSERT_TRUE(twice.ok()) << twice.status();
+  EXPECT_TRUE(returned);
+  EXPECT_GT(sink_.refinements, refinements);
+  EXPECT_LT(sink_.refinements, 2 * refinements) << "positions whose text is as it was are not refined again";
+  EXPECT_GE(*twice->reward, *once->reward - 1e-4);
+  EXPECT_EQ(twice->token_ids, sink_.ids);
+  options.max_rollouts = 2;  // used up in the first sweep
+  ASSERT_TRUE(Run(options).ok());
+  EXPECT_EQ(usage_.rollouts, 2);
+}
+
 TEST_F(NablaTest, OneRolloutCommitsItAsItIs) {
   NablaOptions options = Bold();
   options.max_rollouts = 1;

@@ -55,8 +55,8 @@ class StrategyTest : public testing::Test {
     usage_ = Usage();
     sink_.ids.clear(), sink_.revisions.clear(), sink_.candidates.clear(), sink_.refinements = 0;
     Parts parts;
-    parts.scorer = std::make_unique<ResponseScorer>(reward_.get(), map_.get(),
-                                                    reward_->Open({{"user", "How many?"}}, kTokens).value(), &usage_);
+    parts.scorer = std::make_unique<ResponseScorer>(
+        reward_.get(), map_.get(), reward_->Open({{"user", "How many?"}}, kTokens).value(), &usage_.reward_model);
     parts.session =
         Session::Create(runner_.get(),
                         {.prompt_ids = {1, 87, 85, 285, 2, 201, 1}, .max_new_tokens = kTokens, .seed = seed}, &stop_,
