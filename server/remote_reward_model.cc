@@ -17,6 +17,8 @@ using Numbers = v1::ScoreGradientRequest;
 // Log-probability rows of one call stay below this, or are a single row.
 constexpr size_t kRowBytesPerCall = 2 << 20;
 
+constexpr size_t kResponsesPerCall = 256;  // as reward.proto allows
+
 }  // namespace
 
 // What the service has to be told anew with every call. Gradients refer to it after their context has gone.
@@ -34,9 +36,22 @@ class RemoteRewardModel::Context final : public RewardContext {
         has_log_probs_(model->kind() == RewardKind::kLikelihood) {}
 
   // Lets the service open a context of its own and say what is wrong with the conversation.
-  absl::Status Check() { return ScoreAll({}).status(); }
+  absl::Status Check() { return CallScore({}).status(); }
 
-  absl::StatusOr<double> Score(absl::Span<const int32_t> response) override { return ScoreAll({response}); }
+  absl::StatusOr<double> Score(absl::Span<const int32_t> response) override {
+    NABLA_ASSIGN_OR_RETURN(const std::vector<double> rewards, CallScore({response}));
+    return rewards.front();
+  }
+
+  absl::StatusOr<std::vector<double>> ScoreAll(absl::Span<const absl::Span<const int32_t>> responses) override {
+    std::vector<double> rewards;
+    while (rewards.size() < responses.size()) {
+      NABLA_ASSIGN_OR_RETURN(const std::vector<double> some,
+                             CallScore(responses.subspan(rewards.size(), kResponsesPerCall)));
+      rewards.insert(rewards.end(), some.begin(), some.end());
+    }
+    return rewards;
+  }
 
   absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first) override {
     v1::ScoreGradientRequest request = shared_->NewRequest(response, first);
@@ -104,8 +119,7 @@ class RemoteRewardModel::Context final : public RewardContext {
     }
   };
 
-  // The reward of the last response; 0 without one.
-  absl::StatusOr<double> ScoreAll(std::initializer_list<absl::Span<const int32_t>> responses) {
+  absl::StatusOr<std::vector<double>> CallScore(absl::Span<const absl::Span<const int32_t>> responses) {
     v1::ScoreRequest request;
     *request.mutable_fingerprints() = shared_->fingerprints;
     *request.mutable_conversation() = shared_->conversation;
@@ -117,7 +131,7 @@ class RemoteRewardModel::Context final : public RewardContext {
       return absl::InternalError(absl::StrCat("the reward service sent ", answer.rewards_size(), " rewards where ",
                                               request.responses_size(), " were expected"));
     }
-    return answer.rewards().empty() ? 0.0 : *answer.rewards().rbegin();
+    return std::vector<double>(answer.rewards().begin(), answer.rewards().end());
   }
 
   const std::shared_ptr<Shared> shared_;

@@ -17,6 +17,7 @@ namespace nabla {
 namespace {
 
 constexpr int kMaxResponses = 256;
+constexpr size_t kResponsesTogether = 16;  // between two looks at whether the caller still waits
 constexpr uint32_t kMaxTokens = 1 << 20;
 
 }  // namespace
@@ -314,12 +315,23 @@ absl::Status RewardService::AnswerScore(const v1::ScoreRequest& request, const C
     NABLA_RETURN_IF_ERROR(CheckResponse(request.responses(i), absl::StrCat("responses[", i, "]"),
                                         request.conversation().max_response_tokens()));
   }
+  std::vector<std::vector<int32_t>> ids;
+  for (const v1::Response& one : request.responses()) ids.push_back(TokenIds(one));
+  const std::vector<absl::Span<const int32_t>> responses(ids.begin(), ids.end());
   const auto score = [&](Lease& lease) -> absl::Status {
     response->clear_rewards();
-    for (const v1::Response& one : request.responses()) {
+    if (responses.size() == 1) {  // the context keeps it: the next one, or its gradient, may begin with it
       NABLA_RETURN_IF_ERROR(call.Check());
-      NABLA_ASSIGN_OR_RETURN(const double reward, lease.context().Score(TokenIds(one)));
+      NABLA_ASSIGN_OR_RETURN(const double reward, lease.context().Score(responses.front()));
       response->add_rewards(reward);
+      return absl::OkStatus();
+    }
+    for (size_t begin = 0; begin < responses.size(); begin += kResponsesTogether) {
+      NABLA_RETURN_IF_ERROR(call.Check());
+      NABLA_ASSIGN_OR_RETURN(
+          const std::vector<double> rewards,
+          lease.context().ScoreAll(absl::MakeConstSpan(responses).subspan(begin, kResponsesTogether)));
+      response->mutable_rewards()->Add(rewards.begin(), rewards.end());
     }
     return absl::OkStatus();
   };

@@ -20,6 +20,15 @@ absl::StatusOr<double> ResponseScorer::Score(absl::Span<const int32_t> response)
   return reward;
 }
 
+absl::StatusOr<std::vector<double>> ResponseScorer::ScoreAll(absl::Span<const std::vector<int32_t>> responses) {
+  std::vector<std::vector<int32_t>> ids;
+  for (const std::vector<int32_t>& response : responses) ids.push_back(map_->Ids(response));
+  NABLA_ASSIGN_OR_RETURN(std::vector<double> rewards,
+                         Noting(context_->ScoreAll(std::vector<absl::Span<const int32_t>>(ids.begin(), ids.end()))));
+  *work_ = context_->work();
+  return rewards;
+}
+
 absl::StatusOr<RewardGradient> ResponseScorer::ScoreGradient(absl::Span<const int32_t> response, int first) {
   NABLA_ASSIGN_OR_RETURN(RewardGradient gradient, Noting(context_->ScoreGradient(map_->Ids(response), first)));
   *work_ = context_->work();

@@ -31,6 +31,9 @@ class ResponseScorer {
 
   absl::StatusOr<double> Score(absl::Span<const int32_t> response);
 
+  // Of several responses, in their order, run as one batch. They are not remembered.
+  absl::StatusOr<std::vector<double>> ScoreAll(absl::Span<const std::vector<int32_t>> responses);
+
   // Whether a call has ended with UNAVAILABLE: the reward model is gone, for this request at least.
   bool lost() const { return lost_; }
 

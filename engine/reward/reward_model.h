@@ -46,6 +46,9 @@ class RewardContext {
 
   virtual absl::StatusOr<double> Score(absl::Span<const int32_t> response) = 0;
 
+  // Of several responses, in their order: what Score gives, for less where they are run as one batch.
+  virtual absl::StatusOr<std::vector<double>> ScoreAll(absl::Span<const absl::Span<const int32_t>> responses) = 0;
+
   // Gradient for response tokens [first, size); those before are constants. `first` < response.size().
   virtual absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first) = 0;
 

@@ -32,10 +32,22 @@ absl::StatusOr<double> Branches::Score(const Session& session) {
 }
 
 absl::Status Branches::ScoreAll(absl::Span<Candidate> candidates) {
-  for (Candidate& candidate : candidates) {
-    if (candidate.reward) continue;
-    NABLA_ASSIGN_OR_RETURN(candidate.reward, Score(*candidate.session));
+  NABLA_RETURN_IF_ERROR(session_.stop().Check());
+  const absl::Time start = absl::Now();
+  std::vector<std::vector<int32_t>> responses;
+  for (const Candidate& candidate : candidates) {
+    const absl::Span<const int32_t> response = candidate.session->response();
+    if (!candidate.reward) responses.emplace_back(response.begin(), response.end());
   }
+  if (responses.empty()) return absl::OkStatus();
+  NABLA_ASSIGN_OR_RETURN(const std::vector<double> rewards, scorer_->ScoreAll(responses));
+  auto reward = rewards.begin();
+  for (Candidate& candidate : candidates) {
+    if (!candidate.reward) candidate.reward = *reward++;
+  }
+  Usage& usage = session_.usage();
+  usage.model_calls += kCallsPerScore * static_cast<int64_t>(responses.size());
+  usage.reward_time += absl::Now() - start;
   return absl::OkStatus();
 }
 

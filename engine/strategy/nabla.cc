@@ -1,4 +1,5 @@
 // The paper's loop (algorithm.md, "The loop"): roll out, select, refine, resample, accept if the reward rises.
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
@@ -146,23 +147,26 @@ class NablaLoop {
   // The current token, or one behind which the reward model thinks better of the text so far. What the tail has made of
   // the old token says nothing about the new one: with it, hardly any candidate looked good.
   absl::StatusOr<int32_t> BestCandidate() {
-    const int position = session_.committed();
-    std::vector<int32_t> response(session_.response().begin(), session_.response().begin() + position + 1);
-    int32_t best = response[position];
-    NABLA_ASSIGN_OR_RETURN(double best_reward, Score(response));
     Refiner::Screened screened;
     {
       const ScopedTimer timer(session_.usage().refine_time);
       NABLA_ASSIGN_OR_RETURN(screened, refiner_.Screen(options_.screening_candidates));
     }
     CountGradientSteps(screened.gradient_steps, screened.gradient_norm);
+    const int position = session_.committed();
+    const int32_t current = session_.response()[position];
+    if (screened.candidates.empty()) return current;
+    screened.candidates.insert(screened.candidates.begin(), current);
+    std::vector<std::vector<int32_t>> texts;
     for (const int32_t candidate : screened.candidates) {
-      response[position] = candidate;
-      NABLA_ASSIGN_OR_RETURN(const double reward, Score(response));
-      session_.usage().model_calls += kCallsPerScore;
-      if (reward > best_reward) best = candidate, best_reward = reward;
+      texts.emplace_back(session_.response().begin(), session_.response().begin() + position);
+      texts.back().push_back(candidate);
     }
-    return best;
+    NABLA_RETURN_IF_ERROR(session_.stop().Check());
+    const ScopedTimer timer(session_.usage().reward_time);
+    NABLA_ASSIGN_OR_RETURN(const std::vector<double> rewards, scorer_.ScoreAll(texts));
+    session_.usage().model_calls += kCallsPerScore * static_cast<int64_t>(screened.candidates.size() - 1);
+    return screened.candidates[std::max_element(rewards.begin(), rewards.end()) - rewards.begin()];
   }
 
   // Rolls out behind another token at the first ahead position and keeps the better of the two responses.

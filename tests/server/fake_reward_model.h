@@ -137,6 +137,13 @@ class FakeRewardModel : public RewardModel {
       work_.forward_tokens += static_cast<int64_t>(response.size());
       return RewardOf(messages_, response);
     }
+    absl::StatusOr<std::vector<double>> ScoreAll(absl::Span<const absl::Span<const int32_t>> responses) override {
+      std::vector<double> rewards;
+      for (const absl::Span<const int32_t> response : responses) {
+        NABLA_ASSIGN_OR_RETURN(rewards.emplace_back(), Score(response));
+      }
+      return rewards;
+    }
     absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first) override {
       NABLA_RETURN_IF_ERROR(model_->Compute());
       ++work_.forward_passes, ++work_.backward_passes;

@@ -93,6 +93,59 @@ TEST(LocalRewardModelTest, AOneTokenResponseHasAGradient) {
   EXPECT_EQ(gradient.input_gradient, std::vector<float>(64, 0.0f)) << "the last token is a target only";
 }
 
+// As one batch, behind what is kept, and as many as there is room for at once.
+TEST(LocalRewardModelTest, ScoringTogetherGivesWhatScoringOneByOneGives) {
+  const auto judge = Judge();
+  const auto classifier = Model::Load(ClassifierFolder(), "float32", "cpu", 0).value();
+  for (const RewardKind kind : {RewardKind::kLikelihood, RewardKind::kVerdict, RewardKind::kClassifier}) {
+    const auto& model = kind == RewardKind::kClassifier ? classifier : judge;
+    const auto reward = LocalRewardModel::Create(NewRunner(model), kind, VerdictOptions{.yes = "Y", .no = "N"}).value();
+    std::vector<std::vector<int32_t>> different = {{10, 11, 12, 13}, {10, 11}, {10, 11, 14}, {10, 11, 12}, {}, {15}};
+    for (int32_t token = 20; token < 32; ++token) different.emplace_back(60, token);  // more than fit together
+    std::vector<std::vector<int32_t>> alike;                                          // cheaper in turn
+    for (int32_t token = 20; token < 24; ++token) alike.emplace_back(60, 8), alike.back().back() = token;
+    const auto context = reward->Open(kQuestion, 64).value();
+    ASSERT_TRUE(context->Score(std::vector<int32_t>{10, 11, 12, 13}).ok());
+    for (const auto& responses : {different, alike}) {
+      const auto all = context->ScoreAll(std::vector<absl::Span<const int32_t>>(responses.begin(), responses.end()));
+      ASSERT_TRUE(all.ok()) << all.status();
+      ASSERT_EQ(all->size(), responses.size());
+      for (size_t i = 0; i < responses.size(); ++i) {
+        const double alone = reward->Open(kQuestion, 64).value()->Score(responses[i]).value();
+        EXPECT_EQ((*all)[i], alone) << static_cast<int>(kind) << " " << i;
+      }
+    }
+    ASSERT_TRUE(context->Score(std::vector<int32_t>{10, 11, 12, 13}).ok());
+    ASSERT_TRUE(context->ScoreAll({absl::MakeConstSpan(different[2]), absl::MakeConstSpan(different[5])}).ok());
+    EXPECT_TRUE(context->ScoreAll({}).value().empty());
+    const auto other = reward->Open(kQuestion, 64).value();
+    ASSERT_TRUE(other->Score(std::vector<int32_t>{10, 11, 12, 13}).ok());
+    const auto rows_of_next = [](RewardContext& of) {
+      const int64_t before = of.work().forward_tokens;
+      EXPECT_TRUE(of.Score(std::vector<int32_t>{10, 11, 12, 13, 14}).ok());
+      return of.work().forward_tokens - before;
+    };
+    EXPECT_EQ(rows_of_next(*context), rows_of_next(*other)) << "what was kept before is still there";
+  }
+}
+
+TEST(LocalRewardModelTest, AContextKeepsToTheMemoryItSaysItNeeds) {
+  constexpr int kTokens = 64;
+  const auto judge = Judge();
+  const auto create = [&](int64_t kv_tokens) {
+    return LocalRewardModel::Create(NewRunner(judge, kv_tokens), RewardKind::kVerdict,
+                                    VerdictOptions{.yes = "Y", .no = "N"})
+        .value();
+  };
+  const auto reward = create(create(16384)->ContextTokens(kQuestion, kTokens).value() + kBlockTokens);
+  const auto context = reward->Open(kQuestion, kTokens).value();
+  ASSERT_TRUE(context->Score(std::vector<int32_t>(kTokens, 9)).ok());
+  std::vector<std::vector<int32_t>> responses;
+  for (int32_t token = 20; token < 40; ++token) responses.emplace_back(token < 30 ? kTokens : 1, token);
+  const auto rewards = context->ScoreAll(std::vector<absl::Span<const int32_t>>(responses.begin(), responses.end()));
+  EXPECT_TRUE(rewards.ok()) << rewards.status();
+}
+
 TEST(LocalRewardModelTest, ModelAndKindMustGoTogether) {
   const auto classifier = Model::Load(ClassifierFolder(), "float32", "cpu", 0).value();
   EXPECT_EQ(

@@ -1,0 +1,341 @@
+#include "engine/reward/local_reward_context.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <deque>
+#include <numeric>
+#include <utility>
+
+#include "engine/base/status_macros.h"
+#include "engine/model/device.h"
+#include "engine/model/kv_pool.h"
+#include "engine/model/likelihood.h"
+
+namespace nabla {
+namespace {
+
+constexpr size_t kChunk = 512;  // tokens of a conversation that are run at once
+
+// Key/value positions beside those of two responses, for short ones that are scored together.
+constexpr int64_t kSparePositions = 128;
+
+// What starting a pass takes, in rows of one, about.
+constexpr int64_t kRowsOfAPass = 16;
+
+int64_t CommonLength(absl::Span<const int32_t> a, absl::Span<const int32_t> b) {
+  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
+// Runs tokens behind what a cache holds and hands over their hidden states, pass by pass.
+class ExtendJob : public SequenceJob {
+ public:
+  // hidden [n, H] of ids [begin, begin + n); on the execution thread.
+  using OnRows = std::function<absl::Status(const torch::Tensor& hidden, int64_t begin)>;
+
+  ExtendJob(KvCache* cache, const StopToken* stop, absl::Span<const int32_t> ids, ModelWork* work, OnRows on_rows)
+      : SequenceJob(cache, stop), ids_(ids), work_(*work), on_rows_(std::move(on_rows)) {}
+
+  absl::Span<const int32_t> pending() const override { return ids_.subspan(done_); }
+
+  void OnHidden(const torch::Tensor& hidden) override {
+    ++work_.forward_passes;
+    work_.forward_tokens += hidden.size(0);
+    status = GuardTorch([&] { return on_rows_(hidden, done_); });
+    done_ += hidden.size(0);
+  }
+
+ private:
+  const absl::Span<const int32_t> ids_;
+  ModelWork& work_;
+  const OnRows on_rows_;
+  int64_t done_ = 0;
+};
+
+void SetInputGradient(const torch::Tensor& gradient, int rows, RewardGradient& result) {
+  const torch::Tensor wanted = gradient.narrow(0, 0, rows).to(torch::kCPU, torch::kFloat32).contiguous();
+  result.rows = rows;
+  result.hidden_size = static_cast<int>(wanted.size(1));
+  result.input_gradient.assign(wanted.data_ptr<float>(), wanted.data_ptr<float>() + wanted.numel());
+}
+
+}  // namespace
+
+// A response that is scored beside others: what of it is not kept, and what its passes leave.
+struct LocalRewardContext::Tail {
+  int common = 0;                   // tokens that are kept
+  absl::Span<const int32_t> fresh;  // the others
+  std::vector<int32_t> ids;         // that have to be run
+  KvCache cache;
+  torch::Tensor hidden;  // [fresh, H], of a likelihood: row i predicted fresh token i
+  double reward = 0;
+};
+
+LocalRewardContext::LocalRewardContext(std::shared_ptr<ModelRunner> runner, RewardKind kind, torch::Tensor score_weight,
+                                       Surroundings surroundings, int max_response_tokens, const StopToken* stop)
+    : runner_(std::move(runner)),
+      model_(runner_->model()),
+      kind_(kind),
+      score_weight_(std::move(score_weight)),
+      before_(std::move(surroundings.before)),
+      after_(std::move(surroundings.after)),
+      max_response_tokens_(max_response_tokens),
+      stop_(stop),
+      cache_(runner_->kv_pool()),
+      hidden_(torch::empty({max_response_tokens + 1, model_->config().hidden_size},
+                           torch::TensorOptions(model_->dtype()).device(model_->device()))) {}
+
+int64_t LocalRewardContext::MostTokens(const Surroundings& surroundings, int max_response_tokens) {
+  return static_cast<int64_t>(surroundings.before.size() + surroundings.after.size()) + 2 * max_response_tokens +
+         kSparePositions;
+}
+
+// By itself and through the products that the gradient passes behind it use. Gradients of a judge can be so
+// ill-conditioned that they show the rounding of a prefix made otherwise: 2e-4 and more of a gradient that agrees with
+// Hugging Face's to 2e-5 this way.
+absl::Status LocalRewardContext::Prefill() {
+  return RunAlone([this]() -> absl::Status {
+    const torch::InferenceMode inference;
+    for (absl::Span<const int32_t> rest = before_; !rest.empty(); rest.remove_prefix(std::min(rest.size(), kChunk))) {
+      if (stop_ != nullptr) NABLA_RETURN_IF_ERROR(stop_->Check());
+      const absl::Span<const int32_t> chunk = rest.subspan(0, kChunk);
+      NABLA_RETURN_IF_ERROR(cache_.Prepare(static_cast<int64_t>(chunk.size())));
+      hidden_[0].copy_(model_->body().ExtendAsForward({&cache_, chunk})[-1]);
+      ++work_.forward_passes;
+      work_.forward_tokens += static_cast<int64_t>(chunk.size());
+    }
+    return absl::OkStatus();
+  });
+}
+
+absl::StatusOr<double> LocalRewardContext::Score(absl::Span<const int32_t> response) {
+  if (kind_ == RewardKind::kLikelihood) {
+    NABLA_RETURN_IF_ERROR(Keep(response, {}, nullptr));
+    return std::accumulate(log_probs_.begin(), log_probs_.end(), 0.0);
+  }
+  double reward = 0;
+  NABLA_RETURN_IF_ERROR(Keep(response, after_, &reward));
+  return reward;
+}
+
+absl::StatusOr<std::vector<double>> LocalRewardContext::ScoreAll(
+    absl::Span<const absl::Span<const int32_t>> responses) {
+  // In turn, each shares with the one before what it begins with; together, only with what is kept.
+  std::vector<size_t> order(responses.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return std::lexicographical_compare(responses[a].begin(), responses[a].end(), responses[b].begin(),
+                                        responses[b].end());
+  });
+  int64_t shared_in_turn = 0, shared_together = 0;
+  absl::Span<const int32_t> before = kept_;
+  for (const size_t i : order) {
+    shared_in_turn += CommonLength(responses[i], std::exchange(before, responses[i]));
+    shared_together += CommonLength(responses[i], kept_);
+  }
+  std::vector<double> rewards(responses.size());
+  const bool together = shared_in_turn - shared_together <= kRowsOfAPass * static_cast<int64_t>(responses.size());
+  for (size_t begin = 0; begin < order.size();) {
+    if (!together) {
+      NABLA_ASSIGN_OR_RETURN(rewards[order[begin]], Score(responses[order[begin]]));
+      ++begin;
+      continue;
+    }
+    // As many as keep to the memory that the request was promised.
+    std::vector<Tail> tails;
+    int64_t room = max_response_tokens_ + kSparePositions;
+    do {
+      Tail tail = TailOf(responses[order[begin + tails.size()]]);
+      room -= static_cast<int64_t>(tail.ids.size()) + (tail.ids.empty() ? 0 : 2 * kBlockTokens);
+      if (room < 0 && !tails.empty()) break;
+      tails.push_back(std::move(tail));
+    } while (begin + tails.size() < order.size());
+    NABLA_RETURN_IF_ERROR(GuardTorch([&] { return ScoreTogether(absl::MakeSpan(tails)); }));
+    for (const Tail& tail : tails) rewards[order[begin++]] = tail.reward;
+  }
+  return rewards;
+}
+
+LocalRewardContext::Tail LocalRewardContext::TailOf(absl::Span<const int32_t> response) const {
+  const int common = CommonPrefix(response);
+  Tail tail{.common = common, .fresh = response.subspan(common), .ids = {}, .cache = cache_.Fork(before() + common)};
+  tail.ids.assign(tail.fresh.begin(), tail.fresh.end());
+  if (kind_ != RewardKind::kLikelihood) {
+    tail.ids.insert(tail.ids.end(), after_.begin(), after_.end());
+  } else if (!tail.ids.empty()) {
+    tail.ids.pop_back();  // nobody asks what comes behind it
+  }
+  return tail;
+}
+
+// What Score would say of each, to the bit where rows of a pass do not depend on each other; what is kept stays.
+absl::Status LocalRewardContext::ScoreTogether(absl::Span<Tail> tails) {
+  const bool likelihood = kind_ == RewardKind::kLikelihood;
+  std::deque<ExtendJob> jobs;
+  std::vector<SequenceJob*> running;
+  for (Tail& tail : tails) {
+    if (likelihood && !tail.fresh.empty()) {
+      tail.hidden = torch::empty({static_cast<int64_t>(tail.fresh.size()), hidden_.size(1)}, hidden_.options());
+      tail.hidden[0].copy_(hidden_[tail.common]);
+    }
+    if (tail.ids.empty()) continue;
+    jobs.emplace_back(&tail.cache, stop_, tail.ids, &work_, [&](const torch::Tensor& hidden, int64_t begin) {
+      if (likelihood) {
+        tail.hidden.narrow(0, begin + 1, hidden.size(0)).copy_(hidden);
+      } else if (begin + hidden.size(0) == static_cast<int64_t>(tail.ids.size())) {
+        tail.reward = ScoreOf(hidden[-1]).item<double>();
+      }
+      return absl::OkStatus();
+    });
+    running.push_back(&jobs.back());
+  }
+  if (!running.empty()) NABLA_RETURN_IF_ERROR(runner_->Run(running));
+  if (!likelihood) return absl::OkStatus();
+  std::vector<torch::Tensor> hidden;
+  std::vector<int32_t> tokens;
+  for (const Tail& tail : tails) {
+    if (!tail.fresh.empty()) hidden.push_back(tail.hidden);
+    tokens.insert(tokens.end(), tail.fresh.begin(), tail.fresh.end());
+  }
+  std::vector<double> log_probs;
+  if (!tokens.empty()) {
+    NABLA_RETURN_IF_ERROR(runner_->Compute([&] {
+      log_probs = ComputeTokenLikelihood(*model_, torch::cat(hidden), tokens, /*with_gradient=*/false).log_probs;
+    }));
+  }
+  auto next = log_probs.cbegin();
+  for (Tail& tail : tails) {
+    const auto end = next + static_cast<std::ptrdiff_t>(tail.fresh.size());
+    tail.reward = std::accumulate(log_probs_.begin(), log_probs_.begin() + tail.common, 0.0);
+    tail.reward = std::accumulate(std::exchange(next, end), end, tail.reward);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RewardGradient> LocalRewardContext::ScoreGradient(absl::Span<const int32_t> response, int first) {
+  if (first > CommonPrefix(response)) NABLA_RETURN_IF_ERROR(Keep(response.subspan(0, first), {}, nullptr));
+  RewardGradient result;
+  NABLA_RETURN_IF_ERROR(RunAlone([&]() -> absl::Status {
+    if (stop_ != nullptr) NABLA_RETURN_IF_ERROR(stop_->Check());
+    result =
+        kind_ == RewardKind::kLikelihood ? LikelihoodGradient(response, first) : ScoreHeadGradient(response, first);
+    return absl::OkStatus();
+  }));
+  return result;
+}
+
+absl::Status LocalRewardContext::RunAlone(const std::function<absl::Status()>& work) {
+  return runner_->batcher().RunAlone([&work] { return GuardTorch(work); });
+}
+
+int LocalRewardContext::CommonPrefix(absl::Span<const int32_t> response) const {
+  return static_cast<int>(CommonLength(response, kept_));
+}
+
+// Makes the cache hold exactly `response`. `after` is run behind it and dropped again; its score goes to `score`.
+absl::Status LocalRewardContext::Keep(absl::Span<const int32_t> response, absl::Span<const int32_t> after,
+                                      double* score) {
+  const int common = CommonPrefix(response);
+  Forget(common);
+  const absl::Span<const int32_t> fresh = response.subspan(common);
+  std::vector<int32_t> ids(fresh.begin(), fresh.end());
+  ids.insert(ids.end(), after.begin(), after.end());
+  if (ids.empty()) return absl::OkStatus();
+  ExtendJob job(&cache_, stop_, ids, &work_, [&](const torch::Tensor& hidden, int64_t begin) {
+    const int64_t rows = hidden.size(0), count = std::min(rows, static_cast<int64_t>(fresh.size()) - begin);
+    if (count > 0) {
+      hidden_.narrow(0, common + begin + 1, count).copy_(hidden.narrow(0, 0, count));
+      if (kind_ == RewardKind::kLikelihood) AddLogProbs(fresh.subspan(begin, count), common + begin);
+    }
+    if (score != nullptr && begin + rows == static_cast<int64_t>(ids.size()))
+      *score = ScoreOf(hidden[-1]).item<double>();
+    return absl::OkStatus();
+  });
+  if (absl::Status status = runner_->Run(job); !status.ok()) {
+    Forget(common);
+    return status;
+  }
+  kept_.assign(response.begin(), response.end());
+  cache_.Truncate(before() + static_cast<int64_t>(response.size()));
+  return absl::OkStatus();
+}
+
+// Of response tokens [first, first + tokens.size()), whose hidden states are there.
+void LocalRewardContext::AddLogProbs(absl::Span<const int32_t> tokens, int64_t first) {
+  const TokenLikelihood likelihood = ComputeTokenLikelihood(
+      *model_, hidden_.narrow(0, first, static_cast<int64_t>(tokens.size())), tokens, /*with_gradient=*/false);
+  log_probs_.insert(log_probs_.end(), likelihood.log_probs.begin(), likelihood.log_probs.end());
+}
+
+// Keeps the first `count` tokens only.
+void LocalRewardContext::Forget(int count) {
+  kept_.resize(count);
+  cache_.Truncate(before() + count);
+  if (kind_ == RewardKind::kLikelihood) log_probs_.resize(count);
+}
+
+torch::Tensor LocalRewardContext::ScoreOf(const torch::Tensor& hidden) const {
+  return torch::matmul(hidden.to(torch::kFloat32), score_weight_);
+}
+
+// ∂/∂x of a function of the hidden states behind `ids`, given as the gradient at those hidden states.
+torch::Tensor LocalRewardContext::Backward(
+    absl::Span<const int32_t> ids, int64_t prefix,
+    const std::function<torch::Tensor(const torch::Tensor& hidden)>& hidden_gradient) {
+  const int64_t count = static_cast<int64_t>(ids.size());
+  const Transformer::Pass pass = model_->body().Forward(model_->body().Embed(ids), cache_, prefix);
+  ++work_.forward_passes, ++work_.backward_passes;
+  work_.forward_tokens += count, work_.backward_tokens += count;
+  return pass.backward(hidden_gradient(pass.hidden));
+}
+
+RewardGradient LocalRewardContext::ScoreHeadGradient(absl::Span<const int32_t> response, int first) {
+  std::vector<int32_t> ids(response.begin() + first, response.end());
+  ids.insert(ids.end(), after_.begin(), after_.end());
+  RewardGradient result;
+  const torch::Tensor gradient = Backward(ids, before() + first, [&](const torch::Tensor& hidden) {
+    result.reward = ScoreOf(hidden[-1]).item<double>();
+    torch::Tensor at_last = torch::zeros_like(hidden);
+    at_last[-1].copy_(score_weight_);
+    return at_last;
+  });
+  SetInputGradient(gradient, static_cast<int>(response.size()) - first, result);
+  return result;
+}
+
+RewardGradient LocalRewardContext::LikelihoodGradient(absl::Span<const int32_t> response, int first) {
+  const int rows = static_cast<int>(response.size()) - first;
+  RewardGradient result;
+  result.reward = std::accumulate(log_probs_.begin(), log_probs_.begin() + first, 0.0);
+  torch::Tensor hidden = hidden_.narrow(0, first, 1).clone();  // of every row that predicts an ahead token
+  torch::Tensor gradient = torch::zeros({1, hidden.size(1)});  // the last token is a target only
+  const auto add_log_probs = [&](const TokenLikelihood& likelihood) {
+    result.reward = std::accumulate(likelihood.log_probs.begin(), likelihood.log_probs.end(), result.reward);
+  };
+  add_log_probs(ComputeTokenLikelihood(*model_, hidden, response.subspan(first, 1), false));
+  if (rows > 1) {
+    const torch::Tensor inputs_gradient =
+        Backward(response.subspan(first, rows - 1), before() + first, [&](const torch::Tensor& behind) {
+          const TokenLikelihood likelihood = ComputeTokenLikelihood(*model_, behind, response.subspan(first + 1), true);
+          add_log_probs(likelihood);
+          hidden = torch::cat({hidden, behind});
+          return likelihood.hidden_gradient;
+        });
+    gradient = torch::cat({inputs_gradient.to(torch::kCPU, torch::kFloat32), gradient});
+  }
+  SetInputGradient(gradient, rows, result);
+  result.log_probs = [runner = runner_, hidden](int begin, int end) -> absl::StatusOr<std::vector<float>> {
+    std::vector<float> rows;
+    NABLA_RETURN_IF_ERROR(runner->batcher().RunAlone([&] {
+      return GuardTorch([&] {
+        const torch::InferenceMode inference;
+        const torch::Tensor block = LogProbs(*runner->model(), hidden, begin, end).cpu().contiguous();
+        rows.assign(block.data_ptr<float>(), block.data_ptr<float>() + block.numel());
+        return absl::OkStatus();
+      });
+    }));
+    return rows;
+  };
+  return result;
+}
+
+}  // namespace nabla
