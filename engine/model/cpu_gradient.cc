@@ -115,11 +115,8 @@ class CpuGradient::ForwardRows : public Rows {
     const Tape::Layer& tape = tape_.layers[index];
     const torch::Tensor x = Norm(Mine(tape.input), layer.input_norm);
     const ProjectionInput input(x, pass_.weights_.dtype);
-    const int64_t keys = config_.num_key_value_heads * config_.head_dim;
-    const torch::Tensor query = Wide(count_, tape.query.size(1)), key = Wide(count_, keys), value = Wide(count_, keys);
-    layer.query.Forward(input, query);
-    layer.key.Forward(input, key);
-    layer.value.Forward(input, value);
+    const torch::Tensor query = layer.query.Forward(input);
+    const torch::Tensor key = layer.key.Forward(input), value = layer.value.Forward(input);
     if (!layer.query_norm.empty()) {
       Copy(query, Mine(tape.raw_query));
       Copy(key, Mine(tape.raw_key));
@@ -136,20 +133,15 @@ class CpuGradient::ForwardRows : public Rows {
     const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
     const torch::ScalarType type = pass_.weights_.dtype;
-    const torch::Tensor middle = Mine(tape.middle), mixed = Attend(tape);
-    layer.output.Forward(ProjectionInput(mixed, type), middle);
-    kernels::Add(Mine(tape.input).data_ptr<float>(), middle.numel(), middle.data_ptr<float>());
+    torch::Tensor middle = Mine(tape.middle), out = Mine(next);
+    at::add_out(middle, layer.output.Forward(ProjectionInput(Attend(tape), type)), Mine(tape.input));
     const torch::Tensor x = Norm(middle, layer.post_attention_norm);
     const ProjectionInput input(x, type);
-    const torch::Tensor gate = Wide(count_, tape.gate.size(1)), up = torch::empty_like(gate);
-    layer.gate.Forward(input, gate);
-    layer.up.Forward(input, up);
+    const torch::Tensor gate = layer.gate.Forward(input), up = layer.up.Forward(input);
     Copy(gate, Mine(tape.gate));
     Copy(up, Mine(tape.up));
     kernels::SiluMultiply(up.data_ptr<float>(), gate.numel(), gate.data_ptr<float>());
-    const torch::Tensor out = Mine(next);
-    layer.down.Forward(ProjectionInput(gate, type), out);
-    kernels::Add(middle.data_ptr<float>(), out.numel(), out.data_ptr<float>());
+    at::add_out(out, layer.down.Forward(ProjectionInput(gate, type)), middle);
   }
 
   // [count, H] float32.
@@ -271,20 +263,18 @@ class CpuGradient::BackwardRows : public Rows {
     const torch::ScalarType type = pass_.weights_.dtype;
     const torch::Tensor gate = Mine(tape.gate), up = Mine(tape.up);
     const int64_t inner = gate.size(1);
-    const torch::Tensor at_gate = Wide(count_, inner), at_up = torch::empty_like(at_gate);
-    layer.down.Backward(ProjectionInput(gradient_, type), at_gate, /*add=*/false);
+    const torch::Tensor at_gate = layer.down.Backward(ProjectionInput(gradient_, type));
+    const torch::Tensor at_up = torch::empty_like(at_gate);
     std::vector<float> gate_row, up_row;
     for (int64_t i = 0; i < count_; ++i) {
       float* const row = at_gate.data_ptr<float>() + i * inner;
       kernels::SiluMultiplyBackward(ReadRow(gate, i, gate_row), ReadRow(up, i, up_row), row, inner, row,
                                     at_up.data_ptr<float>() + i * inner);
     }
-    const torch::Tensor at_norm = torch::empty_like(gradient_);
-    layer.gate.Backward(ProjectionInput(at_gate, type), at_norm, /*add=*/false);
-    layer.up.Backward(ProjectionInput(at_up, type), at_norm, /*add=*/true);
+    const torch::Tensor at_norm = layer.gate.Backward(ProjectionInput(at_gate, type));
+    at_norm.add_(layer.up.Backward(ProjectionInput(at_up, type)));
     AddNormBackward(Mine(tape.middle), layer.post_attention_norm, at_norm);
-    const torch::Tensor at_mixed = torch::empty_like(query_gradient_);
-    layer.output.Backward(ProjectionInput(gradient_, type), at_mixed, /*add=*/false);
+    const torch::Tensor at_mixed = layer.output.Backward(ProjectionInput(gradient_, type));
     AttendBackward(tape, Narrowed(at_mixed), key_gradient, value_gradient);
   }
 
@@ -297,10 +287,9 @@ class CpuGradient::BackwardRows : public Rows {
     const torch::Tensor query = query_gradient_.clone(), key = ByRows(key_gradient), value = ByRows(value_gradient);
     FinishHeadsBackward(query, layer.query_norm, tape.raw_query);
     FinishHeadsBackward(key, layer.key_norm, tape.raw_key);
-    const torch::Tensor at_norm = torch::empty_like(gradient_);
-    layer.query.Backward(ProjectionInput(query, type), at_norm, /*add=*/false);
-    layer.key.Backward(ProjectionInput(key, type), at_norm, /*add=*/true);
-    layer.value.Backward(ProjectionInput(value, type), at_norm, /*add=*/true);
+    const torch::Tensor at_norm = layer.query.Backward(ProjectionInput(query, type));
+    at_norm.add_(layer.key.Backward(ProjectionInput(key, type)));
+    at_norm.add_(layer.value.Backward(ProjectionInput(value, type)));
     AddNormBackward(Mine(tape.input), layer.input_norm, at_norm);
   }
 

@@ -1,17 +1,41 @@
 #include "engine/model/cpu_projection.h"
 
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <string>
+
 #include "engine/model/cpu_tensors.h"
 
 namespace nabla {
 namespace {
 
-// out = a b, or out += a b. `out` is float32.
-void MultiplyInto(const torch::Tensor& a, const torch::Tensor& b, bool add, torch::Tensor out) {
-  if (a.scalar_type() == torch::kFloat32) {
-    add ? at::addmm_out(out, out, a, b) : at::mm_out(out, a, b);
-  } else {
-    add ? out.add_(torch::mm(a, b)) : out.copy_(torch::mm(a, b));
-  }
+constexpr int64_t kLeastPacked = 1 << 16;  // numbers in a matrix that is worth packing
+
+bool MklIsAtItsBest() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("intel") != 0;
+#else
+  return false;
+#endif
+}
+
+// libtorch has these as operators only. They are what torch.compile makes of a linear layer with frozen weights.
+torch::Tensor Pack(const torch::Tensor& weight) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("mkldnn::_reorder_linear_weight", "")
+                             .typed<torch::Tensor(const torch::Tensor&, std::optional<int64_t>)>();
+  return op.call(weight, std::nullopt);
+}
+
+torch::Tensor MultiplyPacked(const torch::Tensor& x, const torch::Tensor& packed, const torch::Tensor& bias) {
+  static const auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("mkldnn::_linear_pointwise", "")
+          .typed<torch::Tensor(const torch::Tensor&, const torch::Tensor&, const std::optional<torch::Tensor>&,
+                               std::string_view, torch::List<std::optional<at::Scalar>>,
+                               std::optional<std::string_view>)>();
+  return op.call(x, packed, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt, "none",
+                 torch::List<std::optional<at::Scalar>>(), std::nullopt);
 }
 
 }  // namespace
@@ -24,27 +48,44 @@ ProjectionInput::ProjectionInput(const torch::Tensor& x, torch::ScalarType weigh
   }
 }
 
-CpuProjection::CpuProjection(const Linear& linear) : linear_(linear), bias_(Widened(linear.bias)) {}
+CpuProjection::CpuProjection(const Linear& linear, bool packs)
+    : linear_(linear), bias_(Widened(linear.bias)), packs_(packs) {}
 
-void CpuProjection::Forward(const ProjectionInput& x, const torch::Tensor& out) const {
-  const torch::Tensor& weight = linear_.weight;
-  if (!x.tiles_.has_value()) {
-    MultiplyInto(x.x_, weight.t(), /*add=*/false, out);
-    if (linear_.bias.defined()) out.add_(linear_.bias);
-    return;
-  }
-  kernels::Linear(MatrixOf(weight), *x.tiles_, bias_.empty() ? nullptr : bias_.data(), out.data_ptr<float>(),
-                  out.size(1), 0, out.size(1));
+bool CpuProjection::PackingPays(const torch::Tensor& weight) {
+  return weight.scalar_type() == torch::kFloat32 && weight.numel() >= kLeastPacked && !MklIsAtItsBest() &&
+         at::globalContext().hasMKLDNN();
 }
 
-void CpuProjection::Backward(const ProjectionInput& gradient, const torch::Tensor& at_x, bool add) const {
+torch::Tensor CpuProjection::Forward(const ProjectionInput& x) const {
   const torch::Tensor& weight = linear_.weight;
-  if (!gradient.tiles_.has_value()) return MultiplyInto(gradient.x_, weight, add, at_x);
-  std::call_once(transposed_->once, [&] { transposed_->weight = weight.t().contiguous(); });
-  const torch::Tensor out = add ? torch::empty_like(at_x) : at_x;
-  kernels::Linear(MatrixOf(transposed_->weight), *gradient.tiles_, nullptr, out.data_ptr<float>(), out.size(1), 0,
-                  out.size(1));
-  if (add) at_x.add_(out);
+  if (x.tiles_.has_value()) {
+    const torch::Tensor out = torch::empty({x.tiles_->rows(), weight.size(0)}, torch::kFloat32);
+    kernels::Linear(MatrixOf(weight), *x.tiles_, bias_.empty() ? nullptr : bias_.data(), out.data_ptr<float>(),
+                    out.size(1), 0, out.size(1));
+    return out;
+  }
+  if (packs_) {
+    std::call_once(forward_->once, [&] { forward_->weight = Pack(weight); });
+    return MultiplyPacked(x.x_, forward_->weight, linear_.bias);
+  }
+  const torch::Tensor out = torch::mm(x.x_, weight.t()).to(torch::kFloat32);
+  return linear_.bias.defined() ? out.add_(linear_.bias) : out;
+}
+
+torch::Tensor CpuProjection::Backward(const ProjectionInput& gradient) const {
+  const torch::Tensor& weight = linear_.weight;
+  if (gradient.tiles_.has_value()) {
+    std::call_once(backward_->once, [&] { backward_->weight = weight.t().contiguous(); });
+    const torch::Tensor at_x = torch::empty({gradient.tiles_->rows(), weight.size(1)}, torch::kFloat32);
+    kernels::Linear(MatrixOf(backward_->weight), *gradient.tiles_, nullptr, at_x.data_ptr<float>(), at_x.size(1), 0,
+                    at_x.size(1));
+    return at_x;
+  }
+  if (packs_) {
+    std::call_once(backward_->once, [&] { backward_->weight = Pack(weight.t().contiguous()); });
+    return MultiplyPacked(gradient.x_, backward_->weight, {});
+  }
+  return torch::mm(gradient.x_, weight).to(torch::kFloat32);
 }
 
 }  // namespace nabla

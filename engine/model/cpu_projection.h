@@ -1,14 +1,16 @@
 // A frozen linear layer for passes of many rows on a CPU, there and back. Includes torch.
 //
 //   const CpuProjection down(layer.down);
-//   down.Forward(ProjectionInput(x, type), out);          // out = x Wᵀ + bias
-//   down.Backward(ProjectionInput(gradient, type), at_x, /*add=*/false);   // at_x = gradient W
+//   const torch::Tensor out = down.Forward(ProjectionInput(x, type));            // x Wᵀ + bias
+//   const torch::Tensor at_x = down.Backward(ProjectionInput(gradient, type));   // gradient W
 //
-// All tensors float32, [rows, columns], contiguous; bfloat16 weights multiply rounded numbers and add up in float32.
-// Where the CPU has tiles for bfloat16 (AMX), products are the kernels' of engine/kernels, which take the weights as
-// they lie and are half as fast again as oneDNN's; for the way back, a transposed copy of the weights is made when it
-// is first wanted. Elsewhere they are libtorch's, which are faster than those kernels for more than a few rows. Runs on
-// the calling thread. Immutable and thread-safe.
+// All tensors float32, [rows, columns], those given contiguous; bfloat16 weights multiply rounded numbers and add up in
+// float32. Where the CPU has tiles for bfloat16 (AMX), products are the kernels' of engine/kernels, which take the
+// weights as they lie and are half as fast again as oneDNN's; for the way back, a transposed copy of the weights is
+// made when it is first wanted. Large float32 matrices on CPUs other than Intel's, where MKL leaves AVX-512 alone, are
+// oneDNN's on weights that are packed, for either way, when they are first wanted (not measured there; on an Intel CPU
+// it gained nothing, as weights come from memory). Everything else is libtorch's plain product. Runs on the calling
+// thread. Immutable and thread-safe.
 #ifndef NABLA_ENGINE_MODEL_CPU_PROJECTION_H_
 #define NABLA_ENGINE_MODEL_CPU_PROJECTION_H_
 
@@ -39,22 +41,27 @@ class ProjectionInput {
 class CpuProjection {
  public:
   // Refers to the tensors of `linear`.
-  explicit CpuProjection(const Linear& linear);
+  explicit CpuProjection(const Linear& linear) : CpuProjection(linear, PackingPays(linear.weight)) {}
+  // `packs`: float32 weights alone; libtorch has oneDNN.
+  CpuProjection(const Linear& linear, bool packs);
 
-  void Forward(const ProjectionInput& x, const torch::Tensor& out) const;
+  // Whether `weight` is to be packed on this machine.
+  static bool PackingPays(const torch::Tensor& weight);
 
-  // `add`: at_x += instead.
-  void Backward(const ProjectionInput& gradient, const torch::Tensor& at_x, bool add) const;
+  torch::Tensor Forward(const ProjectionInput& x) const;
+  torch::Tensor Backward(const ProjectionInput& gradient) const;
 
  private:
-  struct Transposed {
+  // A copy of the weights, as the products of one way want them.
+  struct Copy {
     std::once_flag once;
     torch::Tensor weight;
   };
 
   Linear linear_;
   std::vector<float> bias_;
-  std::shared_ptr<Transposed> transposed_ = std::make_shared<Transposed>();
+  const bool packs_;
+  std::shared_ptr<Copy> forward_ = std::make_shared<Copy>(), backward_ = std::make_shared<Copy>();
 };
 
 }  // namespace nabla
