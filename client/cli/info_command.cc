@@ -24,6 +24,7 @@ std::string FormatInfo(const v1::GetInfoResponse& info) {
   absl::StrAppend(&text, FormatModel("model", info.model()));
   if (info.has_draft_model()) absl::StrAppend(&text, FormatModel("draft model", info.draft_model()));
   if (info.has_reward_model()) absl::StrAppend(&text, FormatModel("reward model", info.reward_model()));
+  for (const v1::ModelInfo& guard : info.guard_models()) absl::StrAppend(&text, FormatModel("guard model", guard));
   absl::StrAppendFormat(&text, "%-13s %s\n", "strategies", absl::StrJoin(info.strategies(), ", "));
   absl::StrAppendFormat(&text, "%-13s %u new tokens, %u rollouts a request\n", "limits", info.max_new_tokens_limit(),
                         info.max_rollouts_limit());

@@ -107,7 +107,9 @@ struct StrategyValidator {
          Require(!options.target_reward || std::isfinite(*options.target_reward), "nabla.target_reward", "finite",
                  options.target_reward.value_or(0)),
          Require(options.max_rollouts >= 1, "nabla.max_rollouts", "1 or more", options.max_rollouts),
-         Require(options.max_sweeps >= 1, "nabla.max_sweeps", "1 or more", options.max_sweeps)});
+         Require(options.max_sweeps >= 1, "nabla.max_sweeps", "1 or more", options.max_sweeps),
+         Require(options.rejection_sampling || options.unanimous != NablaOptions::Unanimity::kYes, "nabla.unanimous",
+                 "false where rejection_sampling is", "true")});
   }
   absl::Status operator()(const BestOfNOptions& options) const {
     return FirstError({ValidateSampling(options.sampling, "best_of_n.sampling"),

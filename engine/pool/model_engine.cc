@@ -274,7 +274,7 @@ std::vector<const ModelEngine::Reward*> ModelEngine::RewardsFor(const ReasonRequ
   return rewards;
 }
 
-// Null where the reward model is lost and the request goes on without.
+// Null where the reward model, a remote one, is lost and the request goes on without.
 absl::StatusOr<std::unique_ptr<ResponseScorer>> ModelEngine::OpenScorer(const Reward& reward,
                                                                         const ReasonRequest& request,
                                                                         const StopToken& stop, ModelWork* work) const {
@@ -282,7 +282,7 @@ absl::StatusOr<std::unique_ptr<ResponseScorer>> ModelEngine::OpenScorer(const Re
       reward.model->Open(Conversation(request), request.max_new_tokens, &stop);
   const auto* nabla = std::get_if<NablaOptions>(&request.strategy);
   if (absl::IsUnavailable(context.status()) && stop.Check().ok() && nabla != nullptr &&
-      nabla->continue_without_reward) {
+      nabla->continue_without_reward && reward.local == nullptr) {
     return nullptr;
   }
   NABLA_RETURN_IF_ERROR(context.status());

@@ -106,7 +106,6 @@ TEST(ConversionTest, EveryFieldArrives) {
                                                               min_reward_gain: 0.25
                                                               acceptance_likelihood_weight: 0.5
                                                               target_reward: -2
-                                                              unanimous: true
                                                               max_sweeps: 3
                                                             }
                                                             max_new_tokens: 1000
@@ -141,7 +140,6 @@ TEST(ConversionTest, EveryFieldArrives) {
   EXPECT_EQ(options.refinement.max_kl, 1.5);
   EXPECT_EQ(options.acceptance_likelihood_weight, 0.5);
   EXPECT_EQ(options.target_reward, -2);
-  EXPECT_EQ(options.unanimous, NablaOptions::Unanimity::kYes);
   EXPECT_EQ(options.max_sweeps, 3);
   EXPECT_FALSE(options.rejection_sampling);
   EXPECT_EQ(options.max_rollouts, 100);
@@ -236,6 +234,10 @@ TEST(ConversionTest, PresetsAreWhatFieldsLeftOutAre) {
   EXPECT_EQ(guarded.refinement.optimizer, RefinementOptions::Optimizer::kMirrorDescent);
   EXPECT_EQ(guarded.refinement.learning_rate, 10);
   EXPECT_EQ(guarded.acceptance_likelihood_weight, 0.3);
+  EXPECT_EQ(paper.unanimous, NablaOptions::Unanimity::kNo);
+  EXPECT_EQ(guarded.unanimous, NablaOptions::Unanimity::kIfAny);
+  EXPECT_EQ(read("nabla { preset: GUARDED unanimous: false }").unanimous, NablaOptions::Unanimity::kNo);
+  EXPECT_EQ(read("nabla { unanimous: true }").unanimous, NablaOptions::Unanimity::kYes);
   const NablaOptions mixed =
       read("nabla { preset: GUARDED screening_candidates: 2 refinement { optimizer: SIGN learning_rate: 0.5 } }");
   EXPECT_EQ(mixed.screening_candidates, 2);

@@ -122,6 +122,11 @@ TEST(RequestTest, RefinementAndSelectorsAreChecked) {
   EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.selectors.min_gradient_norm = -1; }),
             "nabla.selectors.min_gradient_norm: must be 0 or more, got -1");
   EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.max_sweeps = 0; }), "nabla.max_sweeps: must be 1 or more, got 0");
+  EXPECT_EQ(NablaErrorOf([](NablaOptions& o) {
+              o.unanimous = NablaOptions::Unanimity::kYes;
+              o.rejection_sampling = false;
+            }),
+            "nabla.unanimous: must be false where rejection_sampling is, got true");
   EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.min_reward_gain = -1; }),
             "nabla.min_reward_gain: must be 0 or more, got -1");
   EXPECT_EQ(NablaErrorOf([](NablaOptions& o) { o.acceptance_likelihood_weight = -1; }),
