@@ -119,13 +119,18 @@ absl::StatusOr<double> LocalRewardContext::Score(absl::Span<const int32_t> respo
 
 absl::StatusOr<std::vector<double>> LocalRewardContext::ScoreAll(
     absl::Span<const absl::Span<const int32_t>> responses) {
-  // In turn, each shares with the one before what it begins with; together, only with what is kept.
+  if (responses.empty()) return std::vector<double>();
   std::vector<size_t> order(responses.size());
   std::iota(order.begin(), order.end(), size_t{0});
   std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
     return std::lexicographical_compare(responses[a].begin(), responses[a].end(), responses[b].begin(),
                                         responses[b].end());
   });
+  // What all begin with is run once, and stays for those to come.
+  const int64_t common = CommonLength(responses[order.front()], responses[order.back()]);
+  const absl::Span<const int32_t> beginning = responses[order.front()].subspan(0, common);
+  if (CommonPrefix(beginning) < common) NABLA_RETURN_IF_ERROR(Keep(beginning, {}, nullptr));
+  // In turn, each shares with the one before what it begins with; together, only with what is kept.
   int64_t shared_in_turn = 0, shared_together = 0;
   absl::Span<const int32_t> before = kept_;
   for (const size_t i : order) {
