@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -15,6 +16,12 @@ namespace nabla {
 inline std::string LanguageModelFolder() { return "tests/golden/qwen3/lm"; }
 inline std::string ClassifierFolder() { return "tests/golden/qwen3/rm"; }
 inline std::string JudgeFolder() { return "tests/golden/qwen3/judge"; }
+
+// Where tests of what every device does run their models: the device that NABLA_TEST_DEVICE names, else the CPU.
+inline std::string TestDevice() {
+  const char* named = std::getenv("NABLA_TEST_DEVICE");
+  return named != nullptr && *named != '\0' ? named : "cpu";
+}
 
 // A writable copy of a model folder, removed with the object.
 class FolderCopy {

@@ -24,6 +24,7 @@
 #include "engine/text/chat_template.h"
 #include "tests/engine/golden_dir.h"
 #include "tests/engine/model_fixture.h"
+#include "tests/engine/test_models.h"
 
 namespace nabla {
 namespace {
@@ -74,7 +75,7 @@ void ExpectNear(const Json& expected, const torch::Tensor& actual, double tolera
                               << values[where].item<double>();
 }
 
-// One golden folder, loaded in float32 on the CPU.
+// One golden folder, loaded in float32 on the test device.
 class Case {
  public:
   explicit Case(const std::string& folder) {
@@ -112,7 +113,7 @@ class Case {
 
  private:
   static std::shared_ptr<const Model> Load(const std::string& folder) {
-    auto loaded = Model::Load(folder, "float32", "cpu", 0);
+    auto loaded = Model::Load(folder, "float32", TestDevice(), 0);
     EXPECT_TRUE(loaded.ok()) << loaded.status();
     return *std::move(loaded);
   }

@@ -44,7 +44,7 @@ struct Outcome {
 EnginePoolOptions Options() {
   return {.model = {.path = LanguageModelFolder(), .dtype = "float32"},
           .reward_model = RewardModelOptions{.path = ClassifierFolder()},
-          .devices = {"cpu"},
+          .devices = {TestDevice()},
           .max_running_requests = 1,
           .threads = 1};
 }

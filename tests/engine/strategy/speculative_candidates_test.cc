@@ -42,7 +42,7 @@ TEST_F(SpeculativeCandidatesTest, GreedyDraftsOfTheSameModelAreItsAnswer) {
 }
 
 TEST_F(SpeculativeCandidatesTest, EachModelWritesItsOwnSteps) {
-  const auto other = NewRunner(Model::Load(JudgeFolder(), "float32", "cpu", 0).value());
+  const auto other = NewRunner(Model::Load(JudgeFolder(), "float32", TestDevice(), 0).value());
   const std::vector<int32_t> greedy = Greedy();
   const auto session = Session::Create(other.get(), {.prompt_ids = {1, 87, 85, 285, 2, 201, 1}, .max_new_tokens = 24},
                                        &stop_, &sink_, &usage_)

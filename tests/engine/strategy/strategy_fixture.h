@@ -36,9 +36,9 @@ class CountingSink : public EventSink {
 class StrategyTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value();
+    model_ = Model::Load(LanguageModelFolder(), "float32", TestDevice(), 0).value();
     runner_ = NewRunner(model_);
-    reward_ = LocalRewardModel::Create(NewRunner(Model::Load(ClassifierFolder(), "float32", "cpu", 0).value()),
+    reward_ = LocalRewardModel::Create(NewRunner(Model::Load(ClassifierFolder(), "float32", TestDevice(), 0).value()),
                                        RewardKind::kClassifier, VerdictOptions())
                   .value();
     map_ = std::make_unique<VocabularyMap>(model_->tokenizer(), 403, *reward_);
