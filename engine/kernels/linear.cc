@@ -7,6 +7,8 @@
 
 #include "engine/kernels/elementwise.h"
 #include "engine/kernels/linear_amx.h"
+#include "engine/kernels/linear_dot.h"
+#include "engine/kernels/weight_streams.h"
 
 // Arrays of vectors, as below, need vectors of a known size.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
@@ -144,6 +146,10 @@ void LinearOf(const WeightMatrix& matrix, const float* x, int64_t rows, const fl
     const auto at = [output](const float* numbers) { return numbers != nullptr ? numbers + output : nullptr; };
     return Finish{at(matrix.scales), at(bias)};
   };
+  if (rows <= 2 && OneStreamIsBest()) {
+    for (; o < end; ++o) Rows<1>(weight + o * inputs, x, rows, inputs, finish_at(o), out + o, out_stride);
+    return;
+  }
   constexpr bool kAhead = sizeof(Weight) == 1;  // whose rows are too short for the CPU to see a pattern in them
   if (rows == 1) {                              // eight sums keep the adders busy while weights stream by
     for (; o + 8 <= end; o += 8) Tile<1, 8, kAhead>(weight + o * inputs, x, inputs, finish_at(o), out + o, out_stride);
@@ -195,6 +201,8 @@ LinearInput LinearInput::InPieces(const float* x, int64_t rows, int64_t inputs, 
   input.x_ = x, input.rows_ = rows, input.inputs_ = inputs;
   if (MultipliesByTiles(weights, inputs)) {
     input.pairs_.resize(rows * inputs / 2);
+  } else if (weights == NumberType::kBfloat16 && HasPairProducts()) {
+    input.narrow_.resize(rows * inputs);
   } else if (weights == NumberType::kBfloat16) {
     input.rounded_.resize(rows * inputs);
   }
@@ -208,6 +216,9 @@ LinearInput::LinearInput(const float* x, int64_t rows, int64_t inputs, NumberTyp
 
 void LinearInput::Take(int64_t begin, int64_t end) {
   if (in_tiles()) return PackForTiles(x_, rows_, inputs_, begin, end, pairs_.data());
+  for (int64_t i = 0; narrow() && i < rows_; ++i) {
+    NarrowForPairs(x_ + i * inputs_ + begin, end - begin, narrow_.data() + i * inputs_ + begin);
+  }
   if (rounded_.empty()) return;
   for (int64_t i = 0; i < rows_; ++i) {
     for (int64_t k = i * inputs_ + begin; k < i * inputs_ + end; ++k) {
@@ -220,6 +231,8 @@ void Linear(const WeightMatrix& weight, const LinearInput& x, const float* bias,
             int64_t begin, int64_t end) {
   if (x.in_tiles()) {
     LinearByTiles(weight, x.pairs(), x.rows(), bias, out, out_stride, begin, end);
+  } else if (x.narrow()) {
+    LinearByPairs(weight, x.narrow_numbers(), x.rows(), bias, out, out_stride, begin, end);
   } else {
     HWY_DYNAMIC_DISPATCH(Linear)(weight, x.numbers(), x.rows(), bias, out, out_stride, begin, end);
   }

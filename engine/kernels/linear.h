@@ -41,7 +41,9 @@ class LinearInput {
 
   int64_t rows() const { return rows_; }
   bool in_tiles() const { return !pairs_.empty(); }
-  const uint32_t* pairs() const { return pairs_.data(); }                           // see PackForTiles
+  const uint32_t* pairs() const { return pairs_.data(); }  // see PackForTiles
+  bool narrow() const { return !narrow_.empty(); }
+  const uint16_t* narrow_numbers() const { return narrow_.data(); }                 // bfloat16 [rows, inputs]
   const float* numbers() const { return rounded_.empty() ? x_ : rounded_.data(); }  // [rows, inputs]
 
  private:
@@ -50,7 +52,9 @@ class LinearInput {
   const float* x_ = nullptr;
   int64_t rows_ = 0;
   int64_t inputs_ = 0;
+  // One of them, or none: x as it is.
   std::vector<float> rounded_;
+  std::vector<uint16_t> narrow_;
   std::vector<uint32_t> pairs_;
 };
 
