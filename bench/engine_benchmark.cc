@@ -1,6 +1,7 @@
 // Micro-benchmarks of the engine (Google Benchmark), each with its share of what the machine can do.
 //
-//   nabla-engine-benchmark --model=lm --reward_model=rm [--dtype=bfloat16] [--threads=2] [--benchmark_filter=refine]
+//   nabla-engine-benchmark --model=lm --reward_model=rm [--dtype=bfloat16] [--device=cuda:0] [--threads=2]
+//                          [--benchmark_filter=refine]
 //
 // The machine's limits are measured first, in the same run: the best rate of a matrix product of the same number type,
 // and the rate at which memory is read. A benchmark's `limit_share` is the least time that those allow (by its
@@ -31,6 +32,7 @@
 #include "engine/decode/session.h"
 #include "engine/decode/session_state.h"
 #include "engine/kernels/thread_team.h"
+#include "engine/model/cpu_projection.h"
 #include "engine/model/device.h"
 #include "engine/model/draft_model.h"
 #include "engine/model/kv_cache.h"
@@ -59,40 +61,50 @@ constexpr char kQuestion[] =
 struct Options {
   std::string model, reward_model;
   std::string dtype = "auto";
+  std::string device = "cpu";
   int threads = 0;
 };
 
-double SecondsOf(const std::function<void()>& work) {
+double SecondsOf(torch::Device device, const std::function<void()>& work) {
   const auto start = Clock::now();
   work();
+  if (device.is_cuda()) torch::cuda::synchronize(device.index());
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 // The best of a few repetitions.
-double LeastSeconds(int repetitions, const std::function<void()>& work) {
-  double least = SecondsOf(work);
-  for (int i = 1; i < repetitions; ++i) least = std::min(least, SecondsOf(work));
+double LeastSeconds(torch::Device device, int repetitions, const std::function<void()>& work) {
+  double least = SecondsOf(device, work);
+  for (int i = 1; i < repetitions; ++i) least = std::min(least, SecondsOf(device, work));
   return least;
 }
 
-// What the machine can do, with as many threads as the engine has.
+// What the machine can do, a CPU with as many threads as the engine has.
 struct Limits {
   double operations_per_second = 0;  // multiplications and additions of matrix products
   double bytes_per_second = 0;       // read from memory
 
-  static Limits Measure(torch::ScalarType type) {
+  static Limits Measure(torch::ScalarType type, torch::Device device) {
     const torch::InferenceMode inference;
     Limits limits;
     for (const auto& [rows, inputs, outputs] :
-         {std::array<int64_t, 3>{1024, 1024, 1024}, {512, 1024, 4096}, {2048, 2048, 2048}}) {
-      const torch::Tensor x = torch::randn({rows, inputs}, torch::kFloat32).to(type),
-                          w = torch::randn({outputs, inputs}, torch::kFloat32).to(type);
-      at::linear(x, w);
-      const double seconds = LeastSeconds(8, [&] { at::linear(x, w); });
-      limits.operations_per_second = std::max(limits.operations_per_second, 2.0 * rows * inputs * outputs / seconds);
+         {std::array<int64_t, 3>{1024, 1024, 1024}, {512, 1024, 4096}, {2048, 2048, 2048}, {8192, 8192, 8192}}) {
+      if (rows > 2048 && device.is_cpu()) continue;
+      const torch::Tensor x = torch::randn({rows, inputs}, device), w = torch::randn({outputs, inputs}, device);
+      const Linear linear{.weight = w.to(type)};
+      const torch::Tensor rows_of_type = x.to(type);
+      std::vector<std::function<void()>> ways = {[&] { at::linear(rows_of_type, linear.weight); }};
+      const CpuProjection packed(linear, /*packs=*/true);
+      if (device.is_cpu()) ways.emplace_back([&] { packed.Forward(ProjectionInput(x, type)); });
+      for (const auto& way : ways) {
+        way();
+        const double seconds = LeastSeconds(device, 8, way);
+        limits.operations_per_second = std::max(limits.operations_per_second, 2.0 * rows * inputs * outputs / seconds);
+      }
     }
-    const torch::Tensor numbers = torch::ones({int64_t{64} << 20}, torch::kFloat32);
-    limits.bytes_per_second = numbers.numel() * 4.0 / LeastSeconds(5, [&] { benchmark::DoNotOptimize(numbers.sum()); });
+    const torch::Tensor numbers = torch::ones({int64_t{device.is_cpu() ? 64 : 1024} << 20}, device);
+    limits.bytes_per_second =
+        numbers.numel() * 4.0 / LeastSeconds(device, 5, [&] { benchmark::DoNotOptimize(numbers.sum()); });
     return limits;
   }
 
@@ -116,8 +128,9 @@ class Bench {
     const int threads = ThreadCount(options.threads, config.parameters());
     // Ahead of the batcher, which leaves libtorch one thread.
     at::set_num_threads(threads);
-    NABLA_ASSIGN_OR_RETURN(const torch::ScalarType type, ParseDtype(options.dtype, config.dtype, torch::kCPU));
-    bench->limits_ = Limits::Measure(type);
+    NABLA_ASSIGN_OR_RETURN(const torch::Device device, ParseDevice(options.device));
+    NABLA_ASSIGN_OR_RETURN(const torch::ScalarType type, ParseDtype(options.dtype, config.dtype, device));
+    bench->limits_ = Limits::Measure(type, device);
     bench->batcher_ =
         std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = 512, .on_thread_start = UseOneTorchThread});
     bench->team_ = std::make_shared<ThreadTeam>(threads);
@@ -137,8 +150,10 @@ class Bench {
     for (const int rows : {1, 4, 8, 16}) {
       Add(absl::StrCat("decode_step/batch:", rows), [this, rows](benchmark::State& state) { DecodeStep(state, rows); });
     }
-    Add("draft_step", [this](benchmark::State& state) { DraftStep(state); });
+    const bool can_draft = model().device().is_cpu();
+    if (can_draft) Add("draft_step", [this](benchmark::State& state) { DraftStep(state); });
     for (const bool drafts : {false, true}) {
+      if (drafts && !can_draft) continue;
       Add(absl::StrCat("generate/tokens:128/draft:", drafts),
           [this, drafts](benchmark::State& state) { Generate(state, 128, drafts); });
     }
@@ -165,9 +180,11 @@ class Bench {
   }
 
   absl::StatusOr<std::shared_ptr<ModelRunner>> Load(const std::string& folder) {
-    NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model, Model::Load(folder, options_.dtype, "cpu", 0, team_));
+    NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model,
+                           Model::Load(folder, options_.dtype, options_.device, 0, team_));
     auto pool = std::make_shared<KvPool>(model->config(), kKvTokens, model->dtype(), model->device());
-    return std::make_shared<ModelRunner>(std::move(model), std::move(pool), batcher_.get());
+    return std::make_shared<ModelRunner>(std::move(model), std::move(pool), batcher_.get(), /*draft=*/nullptr,
+                                         std::make_shared<MemoryBudget>(int64_t{1} << 30));
   }
 
   // Multiplications and additions of `rows` through the layers behind `keys` keys, and of a row through the head.
@@ -221,7 +238,7 @@ class Bench {
         if (Failed(state, cache.Prepare(1))) return;
         slices.push_back({&cache, absl::MakeConstSpan(tokens).subspan(i, 1)});
       }
-      benchmark::DoNotOptimize(model().Head(model().body().Extend(slices)));
+      benchmark::DoNotOptimize(model().Head(model().body().Extend(slices)).to(torch::kCPU));
     }
     state.SetItemsProcessed(state.iterations() * rows);
     SetShare(state, LayerOperations(rows, static_cast<double>(prompt_.size())) + rows * HeadOperations(),
@@ -271,19 +288,19 @@ class Bench {
       KvCache cache(runner_->kv_pool());
       const absl::StatusOr<torch::Tensor> hidden = Extend(cache, ids);
       if (Failed(state, hidden.status())) return;
-      benchmark::DoNotOptimize(model().Head(hidden->narrow(0, tokens - 1, 1)));
+      benchmark::DoNotOptimize(model().Head(hidden->narrow(0, tokens - 1, 1)).to(torch::kCPU));
     }
     state.SetItemsProcessed(state.iterations() * tokens);
     SetShare(state, LayerOperations(tokens, tokens / 2.0) + HeadOperations(), WeightBytes());
   }
 
-  // RefineAhead on a rollout of `ahead` tokens behind the prompt, with a learning rate that moves no argmax: one
-  // gradient through both models, then `iterations` of Adam with it.
+  // RefineAhead on a rollout of `ahead` tokens behind the prompt, as it follows one in a request, with a learning rate
+  // that moves no argmax: one gradient through both models, then `iterations` of Adam with it.
   void Refine(benchmark::State& state, int ahead, int iterations) const {
     const StopToken stop;
     NoSink sink;
     Usage usage;
-    SessionState session(runner_.get(), {.prompt_ids = prompt_, .max_new_tokens = ahead});
+    SessionState session(runner_.get(), {.prompt_ids = prompt_, .max_new_tokens = ahead, .keep_activations = true});
     session.stop = &stop;
     session.sink = &sink;
     session.usage = &usage;
@@ -303,8 +320,10 @@ class Bench {
       if (Failed(state, result.status())) return;
       state.counters["gradient_steps"] = result->gradient_steps;
     }
-    // Forwards and backwards through both, logits and their way back to hidden states, and G of the one free row.
-    const double operations = 4 * LayerOperations(ahead, static_cast<double>(prompt_.size()) + ahead / 2.0) +
+    // Backwards through both, forwards through the reward model and, where rollouts are not recorded, the language
+    // model, logits and their way back to hidden states, and G of the one free row.
+    const double operations = (session.record != nullptr ? 3 : 4) *
+                                  LayerOperations(ahead, static_cast<double>(prompt_.size()) + ahead / 2.0) +
                               (2.0 * ahead + 2) * HeadOperations();
     SetShare(state, operations, 2 * WeightBytes());
   }
@@ -312,12 +331,13 @@ class Bench {
   absl::Status FillSession(SessionState& session) const {
     const torch::InferenceMode inference;
     NABLA_ASSIGN_OR_RETURN(const torch::Tensor prompt, Extend(session.cache, prompt_));
-    NABLA_ASSIGN_OR_RETURN(const torch::Tensor response, Extend(session.cache, session.response));
-    session.hidden.copy_(torch::cat({prompt.narrow(0, prompt.size(0) - 1, 1), response}));
-    const torch::Tensor argmax = model().Head(session.hidden).argmax(-1);
-    for (size_t i = 0; i < session.response.size(); ++i) {
-      session.stats.push_back({.argmax = static_cast<int32_t>(argmax[static_cast<int64_t>(i)].item<int64_t>())});
-    }
+    const torch::Tensor last = prompt.narrow(0, prompt.size(0) - 1, 1);
+    session.response[0] = static_cast<int32_t>(model().Head(last).argmax(-1).item<int64_t>());
+    NABLA_RETURN_IF_ERROR(session.cache.Prepare(static_cast<int64_t>(session.response.size())));
+    const torch::Tensor response = model().body().Extend({{&session.cache, session.response, session.record.get()}});
+    session.hidden.copy_(torch::cat({last, response}));
+    // The other tokens stand for those that the model would have drawn.
+    for (const int32_t token : session.response) session.stats.push_back({.argmax = token});
     return absl::OkStatus();
   }
 
@@ -345,7 +365,7 @@ class Bench {
 
   void LoadModel(benchmark::State& state) const {
     for (auto _ : state) {
-      if (Failed(state, Model::Load(options_.model, options_.dtype, "cpu", 0, team_).status())) return;
+      if (Failed(state, Model::Load(options_.model, options_.dtype, options_.device, 0, team_).status())) return;
     }
   }
 
@@ -354,7 +374,7 @@ class Bench {
     absl::StatusOr<std::unique_ptr<EnginePool>> pool =
         EnginePool::Create({.model = {.path = options_.model, .dtype = options_.dtype},
                             .reward_model = RewardModelOptions{.path = options_.reward_model, .dtype = options_.dtype},
-                            .devices = {"cpu"},
+                            .devices = {options_.device},
                             .threads = options_.threads});
     if (Failed(state, pool.status())) return;
     NablaOptions nabla{.max_rollouts = rollouts};
@@ -391,8 +411,8 @@ class Bench {
 };
 
 constexpr char kUsage[] =
-    "usage: nabla-engine-benchmark --model=FOLDER --reward_model=FOLDER [--dtype=auto|float32|bfloat16] [--threads=N] "
-    "[--benchmark_filter=REGEX …]\n";
+    "usage: nabla-engine-benchmark --model=FOLDER --reward_model=FOLDER [--dtype=auto|float32|bfloat16] "
+    "[--device=cpu|cuda:N] [--threads=N] [--benchmark_filter=REGEX …]\n";
 
 absl::StatusOr<Options> ParseFlags(int argc, char** argv) {
   Options options;
@@ -404,6 +424,8 @@ absl::StatusOr<Options> ParseFlags(int argc, char** argv) {
       options.reward_model = std::string(argument);
     } else if (absl::ConsumePrefix(&argument, "--dtype=")) {
       options.dtype = std::string(argument);
+    } else if (absl::ConsumePrefix(&argument, "--device=")) {
+      options.device = std::string(argument);
     } else if (!absl::ConsumePrefix(&argument, "--threads=") || !absl::SimpleAtoi(argument, &options.threads)) {
       return absl::InvalidArgumentError(absl::StrCat("unknown argument ", argv[i]));
     }

@@ -39,7 +39,7 @@ absl::StatusOr<int64_t> ModelRunner::RunSlices(absl::Span<const BatchShare> shar
     job->status = job->cache().Prepare(rows);
     if (!job->status.ok()) continue;
     jobs.push_back(job);
-    slices.push_back({&job->cache(), job->pending().subspan(0, rows)});
+    slices.push_back({&job->cache(), job->pending().subspan(0, rows), job->record()});
   }
   if (jobs.empty()) return 0;
   const torch::Tensor hidden = model_->body().Extend(slices);

@@ -24,6 +24,7 @@
 #include "engine/model/draft_model.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/kv_pool.h"
+#include "engine/model/memory_budget.h"
 #include "engine/model/model.h"
 
 namespace nabla {
@@ -51,6 +52,7 @@ class SequenceJob : public BatchJob {
   int64_t RowsWanted() const override { return static_cast<int64_t>(pending().size()); }
   absl::Status Check() const override { return stop_ != nullptr ? stop_->Check() : absl::OkStatus(); }
   KvCache& cache() { return *cache_; }
+  virtual RecordedRows* record() { return nullptr; }  // takes what its rows leave to a derivative
 
  private:
   KvCache* const cache_;
@@ -60,9 +62,14 @@ class SequenceJob : public BatchJob {
 class ModelRunner : public BatchModel {
  public:
   // `draft` may be null.
+  // `activations`: what recorded rows of all its sequences share; null: nothing is recorded.
   ModelRunner(std::shared_ptr<const Model> model, std::shared_ptr<KvPool> kv_pool, Batcher* batcher,
-              std::shared_ptr<const DraftModel> draft = nullptr)
-      : model_(std::move(model)), kv_pool_(std::move(kv_pool)), batcher_(batcher), draft_(std::move(draft)) {}
+              std::shared_ptr<const DraftModel> draft = nullptr, std::shared_ptr<MemoryBudget> activations = nullptr)
+      : model_(std::move(model)),
+        kv_pool_(std::move(kv_pool)),
+        batcher_(batcher),
+        draft_(std::move(draft)),
+        activations_(std::move(activations)) {}
 
   absl::Status Run(SequenceJob& job) { return batcher_->Run(*this, job); }
   absl::Status Run(absl::Span<SequenceJob* const> jobs) {
@@ -77,6 +84,7 @@ class ModelRunner : public BatchModel {
   const std::shared_ptr<KvPool>& kv_pool() const { return kv_pool_; }
   Batcher& batcher() const { return *batcher_; }
   bool drafts() const { return draft_ != nullptr; }
+  const std::shared_ptr<MemoryBudget>& activations() const { return activations_; }
 
  private:
   absl::StatusOr<int64_t> RunSlices(absl::Span<const BatchShare> shares);
@@ -86,6 +94,7 @@ class ModelRunner : public BatchModel {
   const std::shared_ptr<KvPool> kv_pool_;
   Batcher* const batcher_;
   const std::shared_ptr<const DraftModel> draft_;
+  const std::shared_ptr<MemoryBudget> activations_;
 };
 
 }  // namespace nabla

@@ -71,7 +71,7 @@ absl::StatusOr<std::unique_ptr<Session>> Session::BranchAt(int position, absl::S
   }
   Options options = s.options;
   options.seed = seed;
-  options.keep_hidden = false;
+  options.keep_hidden = options.keep_activations = false;
   NABLA_ASSIGN_OR_RETURN(std::unique_ptr<Session> branch,
                          Create(s.runner, std::move(options), s.stop, /*sink=*/nullptr, s.usage));
   SessionState& other = *branch->state_;

@@ -46,9 +46,10 @@ class Session {
     int max_new_tokens = 256;
     std::vector<std::string> stop;
     uint64_t seed = 0;
-    int max_draft_tokens = 8;  // guessed ones that a pass verifies; 0: none
-    bool keep_hidden = true;   // hidden states, without which nothing can be refined
-    bool is_draft = false;     // whether its passes are the draft model's in the books
+    int max_draft_tokens = 8;       // guessed ones that a pass verifies; 0: none
+    bool keep_hidden = true;        // hidden states, without which nothing can be refined
+    bool keep_activations = false;  // of response tokens, for gradients at them, as far as the runner's budget goes
+    bool is_draft = false;          // whether its passes are the draft model's in the books
   };
   enum class Stream { kCommit, kDraft };  // decoded tokens are final at once, or a tail that may still change
 

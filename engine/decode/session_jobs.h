@@ -48,6 +48,7 @@ class Session::RolloutJob : public SequenceJob {
   bool WantsDraft() const override { return step_.empty() && CanDraft(); }
   bool OnDraftLogits(absl::Span<const float> logits) override;
   int64_t DraftTokens() const override { return by_model_ ? static_cast<int64_t>(step_.size()) - 1 : 0; }
+  RecordedRows* record() override { return session_.state_->record.get(); }
   void OnHidden(const torch::Tensor& hidden) override;
   int64_t LogitsWanted(int64_t rows_run) override;
   bool OnLogits(absl::Span<const float> logits) override;

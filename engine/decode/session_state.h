@@ -38,7 +38,12 @@ struct SessionState {
         cache(runner->kv_pool()),
         hidden(torch::empty({options.keep_hidden ? options.max_new_tokens + 1 : 0, model->config().hidden_size},
                             torch::TensorOptions(model->dtype()).device(model->device()))),
-        detokenizer(model->shared_tokenizer(), /*skip_special_tokens=*/true) {}
+        detokenizer(model->shared_tokenizer(), /*skip_special_tokens=*/true) {
+    if (options.keep_activations && runner->activations() != nullptr && model->body().can_record()) {
+      record = std::make_unique<RecordedRows>(model->body().weights(), prompt_tokens(), options.max_new_tokens,
+                                              runner->activations());
+    }
+  }
 
   // Puts hidden states [n, H] into rows [begin, begin + n).
   void KeepHidden(const torch::Tensor& rows, int64_t begin) const {
@@ -64,6 +69,7 @@ struct SessionState {
 
   KvCache cache;         // prompt and response, all but what has not been run yet
   torch::Tensor hidden;  // row i predicted response token i; [max_new_tokens + 1, H]; kept instead of logits
+  std::unique_ptr<RecordedRows> record;  // of response tokens that were run; null: nothing is recorded
   std::vector<int32_t> response;
   std::vector<PositionStats> stats;  // one a response token
   int committed = 0;                 // those that Pass went over included

@@ -7,6 +7,7 @@
 #include "engine/kernels/attention.h"
 #include "engine/kernels/elementwise.h"
 #include "engine/model/cpu_tensors.h"
+#include "engine/model/recorded_rows.h"
 
 namespace nabla {
 namespace {
@@ -62,43 +63,90 @@ class CpuDecoder::Pass {
  public:
   Pass(const CpuDecoder& decoder, absl::Span<const Slice> slices, ThreadTeam& team)
       : decoder_(decoder), config_(decoder.weights_.config), team_(team) {
-    for (const Slice& slice : slices) {
-      for (size_t i = 0; i < slice.ids.size(); ++i) {
-        rows_.push_back(
-            {.cache = slice.cache, .token = slice.ids[i], .position = slice.cache->length() + static_cast<int64_t>(i)});
-      }
+    for (const Slice& slice : slices) AddRows(*slice.cache, slice.cache->length(), slice.ids, slice.record);
+    Allocate();
+  }
+
+  // Of tokens that the cache holds.
+  Pass(const CpuDecoder& decoder, const KvCache& cache, int64_t position, absl::Span<const int32_t> ids,
+       RecordedRows& record, ThreadTeam& team)
+      : decoder_(decoder), config_(decoder.weights_.config), team_(team), stores_(false) {
+    AddRows(cache, position, ids, &record);
+    Allocate();
+  }
+
+  void Run(torch::Tensor& out) {
+    RunLayers();
+    Norm(decoder_.final_norm_, change_.get());
+    kernels::Narrow(TypeOf(out), change_.get(), out.numel(), out.data_ptr());
+  }
+
+  void RunLayers() {
+    Embed();
+    for (size_t i = 0; i < decoder_.layers_.size(); ++i) {
+      const Layer& layer = decoder_.layers_[i];
+      layer_ = static_cast<int64_t>(i);
+      const kernels::KvBlocks kv = rows_.front().cache->pool().Layer(layer_);
+      RecordAll(&CpuGradient::Tape::Layer::input, x_.get(), config_.hidden_size);
+      Norm(layer.input_norm, change_.get());
+      ProjectHeads(layer, kv);
+      RecordAll(&CpuGradient::Tape::Layer::query, query_.get(), queries());
+      Attend(kv);
+      AddProduct(layer.output, InputOf(mixed_.get(), layer.output));
+      RecordAll(&CpuGradient::Tape::Layer::middle, x_.get(), config_.hidden_size);
+      Norm(layer.post_attention_norm, change_.get());
+      AddProduct(layer.down, Gate(layer));
     }
+    for (int64_t i = 0; i < rows(); ++i) {
+      if (rows_[i].record == nullptr) continue;
+      RecordedRows::Put(rows_[i].record->last(), rows_[i].recorded_row, 0, x_.get() + i * config_.hidden_size,
+                        config_.hidden_size);
+    }
+  }
+
+ private:
+  struct Row {
+    const KvCache* cache;
+    int32_t token;
+    int64_t position;
+    RecordedRows* record = nullptr;
+    int64_t recorded_row = 0;
+
+    int32_t block() const { return cache->blocks()[position / kBlockTokens]; }
+    int64_t offset() const { return position % kBlockTokens; }
+  };
+
+  void AddRows(const KvCache& cache, int64_t position, absl::Span<const int32_t> ids, RecordedRows* record) {
+    for (const int32_t id : ids) {
+      Row row{.cache = &cache, .token = id, .position = position++};
+      if (record != nullptr) row.recorded_row = record->Begin(row.position, id);
+      if (record != nullptr && row.recorded_row >= 0) row.record = record, records_ = true;
+      rows_.push_back(row);
+    }
+  }
+
+  void Allocate() {
     const auto numbers = [this](int64_t columns) { return hwy::AllocateAligned<float>(rows_.size() * columns); };
     x_ = numbers(config_.hidden_size), change_ = numbers(config_.hidden_size);
     query_ = numbers(queries()), mixed_ = numbers(queries()), key_ = numbers(keys()), value_ = numbers(keys());
     gate_ = numbers(config_.intermediate_size), up_ = numbers(config_.intermediate_size);
   }
 
-  void Run(torch::Tensor& out) {
-    Embed();
-    for (size_t i = 0; i < decoder_.layers_.size(); ++i) {
-      const Layer& layer = decoder_.layers_[i];
-      const kernels::KvBlocks kv = rows_.front().cache->pool().Layer(static_cast<int64_t>(i));
-      Norm(layer.input_norm, change_.get());
-      ProjectHeads(layer, kv);
-      Attend(kv);
-      AddProduct(layer.output, InputOf(mixed_.get(), layer.output));
-      Norm(layer.post_attention_norm, change_.get());
-      AddProduct(layer.down, Gate(layer));
+  // Puts columns [begin, begin + count) of a matrix of this layer into the records of the rows that have one; numbers
+  // [n, columns].
+  void RecordColumns(torch::Tensor CpuGradient::Tape::Layer::*matrix, const float* numbers, int64_t columns,
+                     int64_t begin, int64_t count) const {
+    if (!records_) return;
+    for (int64_t i = 0; i < rows(); ++i) {
+      const Row& row = rows_[i];
+      if (row.record == nullptr) continue;
+      RecordedRows::Put(row.record->layer(layer_).*matrix, row.recorded_row, begin, numbers + i * columns + begin,
+                        count);
     }
-    Norm(decoder_.final_norm_, change_.get());
-    kernels::Narrow(TypeOf(out), change_.get(), out.numel(), out.data_ptr());
   }
-
- private:
-  struct Row {
-    KvCache* cache;
-    int32_t token;
-    int64_t position;
-
-    int32_t block() const { return cache->blocks()[position / kBlockTokens]; }
-    int64_t offset() const { return position % kBlockTokens; }
-  };
+  void RecordAll(torch::Tensor CpuGradient::Tape::Layer::*matrix, const float* numbers, int64_t columns) const {
+    RecordColumns(matrix, numbers, columns, 0, columns);
+  }
 
   int64_t rows() const { return static_cast<int64_t>(rows_.size()); }
   int64_t queries() const { return config_.num_heads * config_.head_dim; }
@@ -141,12 +189,16 @@ class CpuDecoder::Pass {
     const kernels::LinearInput input = InputOf(change_.get(), layer.query);
     const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (rows() * config_.hidden_size * size));
     team_.ParallelFor(heads + 2 * kv_heads, grain, [&](int64_t begin, int64_t end) {
-      const auto part = [&](const Product& product, float* out, const std::vector<float>* norm, auto&& finish) {
+      const auto part = [&](const Product& product, float* out, const std::vector<float>* norm,
+                            torch::Tensor CpuGradient::Tape::Layer::*raw, auto&& finish) {
         const int64_t count = product.weight.outputs / size, last = std::min(end, count);
         const int64_t first = std::max<int64_t>(begin, 0);
         begin -= count, end -= count;
         if (first >= last) return;
         Multiply(product, input, first * size, last * size, out);
+        if (norm != nullptr && !norm->empty()) {
+          RecordColumns(raw, out, product.weight.outputs, first * size, (last - first) * size);
+        }
         for (int64_t i = 0; i < rows(); ++i) {
           for (int64_t head = first; head < last; ++head) {
             float* const x = out + i * product.weight.outputs + head * size;
@@ -155,13 +207,15 @@ class CpuDecoder::Pass {
           }
         }
       };
-      part(layer.query, query_.get(), &layer.query_norm, [&](const Row& row, int64_t, float* x) { Rotate(row, x); });
-      part(layer.key, key_.get(), &layer.key_norm, [&](const Row& row, int64_t head, float* x) {
+      using Recorded = CpuGradient::Tape::Layer;
+      part(layer.query, query_.get(), &layer.query_norm, &Recorded::raw_query,
+           [&](const Row& row, int64_t, float* x) { Rotate(row, x); });
+      part(layer.key, key_.get(), &layer.key_norm, &Recorded::raw_key, [&](const Row& row, int64_t head, float* x) {
         Rotate(row, x);
-        kernels::StoreKey(kv, row.block(), row.offset(), head, x);
+        if (stores_) kernels::StoreKey(kv, row.block(), row.offset(), head, x);
       });
-      part(layer.value, value_.get(), nullptr, [&](const Row& row, int64_t head, float* x) {
-        kernels::StoreValue(kv, row.block(), row.offset(), head, x);
+      part(layer.value, value_.get(), nullptr, nullptr, [&](const Row& row, int64_t head, float* x) {
+        if (stores_) kernels::StoreValue(kv, row.block(), row.offset(), head, x);
       });
     });
   }
@@ -202,6 +256,8 @@ class CpuDecoder::Pass {
     ForOutputs(team_, layer.gate.weight, 2 * rows(), [&](int64_t begin, int64_t end) {
       Multiply(layer.gate, input, begin, end, gate_.get());
       Multiply(layer.up, input, begin, end, up_.get());
+      RecordColumns(&CpuGradient::Tape::Layer::gate, gate_.get(), inner, begin, end - begin);
+      RecordColumns(&CpuGradient::Tape::Layer::up, up_.get(), inner, begin, end - begin);
       for (int64_t i = 0; i < rows(); ++i) {
         kernels::SiluMultiply(up_.get() + i * inner + begin, end - begin, gate_.get() + i * inner + begin);
       }
@@ -224,6 +280,9 @@ class CpuDecoder::Pass {
   const CpuDecoder& decoder_;
   const ModelConfig& config_;
   ThreadTeam& team_;
+  const bool stores_ = true;  // keys and values
+  bool records_ = false;      // any row
+  int64_t layer_ = 0;
   std::vector<Row> rows_;
   Numbers x_, change_;     // [n, H]
   Numbers query_, mixed_;  // [n, heads · head dimension]
@@ -239,6 +298,12 @@ torch::Tensor CpuDecoder::Extend(absl::Span<const Slice> slices, ThreadTeam& tea
   Pass(*this, slices, team).Run(out);
   for (const Slice& slice : slices) slice.cache->Advance(static_cast<int64_t>(slice.ids.size()));
   return out;
+}
+
+void CpuDecoder::Record(const KvCache& cache, int64_t position, absl::Span<const int32_t> ids, RecordedRows& record,
+                        ThreadTeam& team) const {
+  const torch::InferenceMode inference;
+  Pass(*this, cache, position, ids, record, team).RunLayers();
 }
 
 torch::Tensor LinearOnCpu(const Linear& linear, const torch::Tensor& x, ThreadTeam& team) {

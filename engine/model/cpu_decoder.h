@@ -32,6 +32,10 @@ class CpuDecoder {
 
   torch::Tensor Extend(absl::Span<const Slice> slices, ThreadTeam& team) const;
 
+  // Computes tokens again that `cache` holds at `position` and behind, for `record` alone; the same numbers.
+  void Record(const KvCache& cache, int64_t position, absl::Span<const int32_t> ids, RecordedRows& record,
+              ThreadTeam& team) const;
+
  private:
   class Pass;
   struct Product {

@@ -196,31 +196,37 @@ class CpuGradient::ForwardRows : public Rows {
   }
 };
 
+CpuGradient::Tape CpuGradient::NewTape(const DecoderWeights& weights, int64_t prefix, int64_t rows) {
+  const ModelConfig& config = weights.config;
+  const auto narrow = [&](int64_t columns) { return torch::empty({rows, columns}, weights.dtype); };
+  Tape tape{.prefix = prefix, .layers = std::vector<Tape::Layer>(weights.layers.size()), .last = {}};
+  for (size_t i = 0; i < tape.layers.size(); ++i) {
+    Tape::Layer& layer = tape.layers[i];
+    layer.input = Wide(rows, config.hidden_size);
+    layer.middle = Wide(rows, config.hidden_size);
+    layer.query = narrow(config.num_heads * config.head_dim);
+    layer.gate = narrow(config.intermediate_size);
+    layer.up = narrow(config.intermediate_size);
+    if (!weights.layers[i].query_norm.defined()) continue;
+    layer.raw_query = narrow(config.num_heads * config.head_dim);
+    layer.raw_key = narrow(config.num_key_value_heads * config.head_dim);
+  }
+  tape.last = Wide(rows, config.hidden_size);
+  return tape;
+}
+
 torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length,
                                    Tape& tape, ThreadTeam& team) const {
   const torch::InferenceMode inference;
   const ModelConfig& config = weights_.config;
   const int64_t rows = embeddings.size(0), groups = config.num_key_value_heads, length = prefix_length + rows;
-  const auto narrow = [&](at::IntArrayRef shape) { return torch::empty(shape, weights_.dtype); };
-  const auto wide = [&] { return torch::empty({rows, config.hidden_size}, torch::kFloat32); };
-  tape.prefix = prefix_length;
-  tape.layers.resize(weights_.layers.size());
-  for (size_t i = 0; i < tape.layers.size(); ++i) {
-    Tape::Layer& layer = tape.layers[i];
-    layer.input = i == 0 ? embeddings.to(torch::kFloat32).contiguous() : wide();
-    layer.middle = wide();
-    layer.query = narrow({rows, config.num_heads * config.head_dim});
-    layer.gate = narrow({rows, config.intermediate_size});
-    layer.up = torch::empty_like(layer.gate);
-    if (!layers_[i].query_norm.empty()) {
-      layer.raw_query = torch::empty_like(layer.query);
-      layer.raw_key = narrow({rows, groups * config.head_dim});
-    }
-    layer.keys = narrow({groups, length, config.head_dim});
+  tape = NewTape(weights_, prefix_length, rows);
+  tape.layers.front().input = embeddings.to(torch::kFloat32).contiguous();
+  for (Tape::Layer& layer : tape.layers) {
+    layer.keys = torch::empty({groups, length, config.head_dim}, weights_.dtype);
     layer.values = torch::empty_like(layer.keys);
   }
-  tape.last = wide();
-  const torch::Tensor hidden = narrow({rows, config.hidden_size});
+  const torch::Tensor hidden = torch::empty({rows, config.hidden_size}, weights_.dtype);
   const int64_t parts = RowParts(rows, team);
   for (size_t i = 0; i <= tape.layers.size(); ++i) {
     if (i < tape.layers.size() && prefix_length > 0) {

@@ -41,6 +41,9 @@ class CpuGradient {
     torch::Tensor last;  // float32 [n, H]: ahead of the final norm
   };
 
+  // Room for `rows` rows behind `prefix` tokens, without keys and values.
+  static Tape NewTape(const DecoderWeights& weights, int64_t prefix, int64_t rows);
+
   // Refers to the tensors of `weights`, float32 or bfloat16 ones.
   explicit CpuGradient(const DecoderWeights& weights);
 

@@ -52,8 +52,8 @@ CpuProjection::CpuProjection(const Linear& linear, bool packs)
     : linear_(linear), bias_(Widened(linear.bias)), packs_(packs) {}
 
 bool CpuProjection::PackingPays(const torch::Tensor& weight) {
-  return weight.scalar_type() == torch::kFloat32 && weight.numel() >= kLeastPacked && !MklIsAtItsBest() &&
-         at::globalContext().hasMKLDNN();
+  const bool plain_is_best = weight.scalar_type() == torch::kFloat32 && MklIsAtItsBest();
+  return weight.numel() >= kLeastPacked && !plain_is_best && at::globalContext().hasMKLDNN();
 }
 
 torch::Tensor CpuProjection::Forward(const ProjectionInput& x) const {
@@ -66,7 +66,7 @@ torch::Tensor CpuProjection::Forward(const ProjectionInput& x) const {
   }
   if (packs_) {
     std::call_once(forward_->once, [&] { forward_->weight = Pack(weight); });
-    return MultiplyPacked(x.x_, forward_->weight, linear_.bias);
+    return MultiplyPacked(x.x_, forward_->weight, linear_.bias).to(torch::kFloat32);
   }
   const torch::Tensor out = torch::mm(x.x_, weight.t()).to(torch::kFloat32);
   return linear_.bias.defined() ? out.add_(linear_.bias) : out;
@@ -83,7 +83,7 @@ torch::Tensor CpuProjection::Backward(const ProjectionInput& gradient) const {
   }
   if (packs_) {
     std::call_once(backward_->once, [&] { backward_->weight = Pack(weight.t().contiguous()); });
-    return MultiplyPacked(gradient.x_, backward_->weight, {});
+    return MultiplyPacked(gradient.x_, backward_->weight, {}).to(torch::kFloat32);
   }
   return torch::mm(gradient.x_, weight).to(torch::kFloat32);
 }

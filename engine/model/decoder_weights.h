@@ -21,10 +21,13 @@ struct Linear {
   torch::Tensor operator()(const torch::Tensor& x) const { return at::linear(x, weight, bias); }
 };
 
+class RecordedRows;
+
 // Tokens of one sequence in a pass: `ids` come behind what `cache` holds, which has room for them (KvCache::Prepare).
 struct Slice {
   KvCache* cache = nullptr;
   absl::Span<const int32_t> ids;
+  RecordedRows* record = nullptr;  // takes what the pass leaves to a derivative, on a CPU
 };
 
 struct DecoderLayer {

@@ -13,23 +13,35 @@ torch::Tensor LogProbs(const Model& model, const torch::Tensor& hidden, int64_t 
 
 namespace {
 
-// Of logits [n, V] on a CPU, whose rows are divided among the model's threads. `gradient` [n, H] may be undefined.
-void AddBlock(const Model& model, const torch::Tensor& logits, const int32_t* targets, double* log_probs,
-              const torch::Tensor& gradient) {
+// Of rows on a CPU, which are divided among the model's threads. Without a gradient, a row's numbers do not depend on
+// the others.
+void FillLogProbs(const Model& model, const torch::Tensor& hidden, const int32_t* targets, double* log_probs) {
+  const torch::Tensor logits = model.Head(hidden);
   const int64_t rows = logits.size(0), vocabulary = logits.size(1);
   ForRowParts(model.team(), rows, RowParts(rows, model.team()), [&](int64_t, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      float* const row = logits.data_ptr<float>() + i * vocabulary;
+      const float* const row = logits.data_ptr<float>() + i * vocabulary;
+      log_probs[i] = static_cast<double>(row[targets[i]]) - kernels::LogSumExp(row, vocabulary);
+    }
+  });
+}
+
+void FillGradient(const Model& model, const torch::Tensor& hidden, const int32_t* targets, double* log_probs,
+                  const torch::Tensor& gradient) {
+  const int64_t rows = hidden.size(0), vocabulary = model.head_weight().size(0);
+  ForRowParts(model.team(), rows, RowParts(rows, model.team()), [&](int64_t, int64_t begin, int64_t end) {
+    const torch::Tensor mine = hidden.narrow(0, begin, end - begin).to(torch::kFloat32).contiguous();
+    const torch::Tensor logits = model.head_projection().Forward(ProjectionInput(mine, model.dtype()));
+    for (int64_t i = begin; i < end; ++i) {
+      float* const row = logits.data_ptr<float>() + (i - begin) * vocabulary;
       const float log_sum = kernels::LogSumExp(row, vocabulary);
       log_probs[i] = static_cast<double>(row[targets[i]]) - log_sum;
-      if (!gradient.defined()) continue;
       kernels::ExpMinus(row, vocabulary, log_sum, row);
       row[targets[i]] -= 1;
     }
-    if (!gradient.defined()) return;
     // ∂ log softmax(W h)[t] / ∂h = (onehot(t) − softmax(W h)) W
-    const torch::Tensor difference = logits.narrow(0, begin, end - begin).to(model.dtype());
-    gradient.narrow(0, begin, end - begin).copy_(torch::mm(difference, model.head_weight()).neg_());
+    gradient.narrow(0, begin, end - begin)
+        .copy_(model.head_projection().Backward(ProjectionInput(logits, model.dtype())).neg_());
   });
 }
 
@@ -46,8 +58,10 @@ TokenLikelihood ComputeTokenLikelihood(const Model& model, const torch::Tensor& 
     const int64_t count = std::min(rows - begin, kVocabularyBlockRows);
     const torch::Tensor gradient = with_gradient ? result.hidden_gradient.narrow(0, begin, count) : torch::Tensor();
     if (model.device().is_cpu()) {
-      AddBlock(model, model.Head(hidden.narrow(0, begin, count)), targets.data() + begin,
-               result.log_probs.data() + begin, gradient);
+      const torch::Tensor block = hidden.narrow(0, begin, count);
+      double* const log_probs = result.log_probs.data() + begin;
+      with_gradient ? FillGradient(model, block, targets.data() + begin, log_probs, gradient)
+                    : FillLogProbs(model, block, targets.data() + begin, log_probs);
       continue;
     }
     const torch::Tensor index =

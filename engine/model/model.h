@@ -12,10 +12,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "engine/base/model_info.h"
+#include "engine/model/cpu_projection.h"
 #include "engine/model/model_config.h"
 #include "engine/model/model_folder.h"
 #include "engine/model/transformer.h"
@@ -51,6 +53,8 @@ class Model {
   torch::Tensor Head(const torch::Tensor& hidden) const;
   ThreadTeam& team() const { return *team_; }                        // shares the work of a CPU
   const torch::Tensor& head_weight() const { return head_.weight; }  // [V or 1, H]
+  // The head there and back, for gradients on a CPU; a row's products may depend on how many there are.
+  const CpuProjection& head_projection() const { return *head_projection_; }
   // Products of gradients at the input embeddings [n, H] with the embeddings of the producible tokens: float32 [n, V].
   torch::Tensor ProjectToVocabulary(const torch::Tensor& input_gradient) const;
 
@@ -69,6 +73,7 @@ class Model {
   std::shared_ptr<ThreadTeam> team_;
   Transformer body_;
   Linear head_;
+  std::optional<CpuProjection> head_projection_;  // on a CPU
   torch::ScalarType dtype_;
   torch::Device device_;
   std::string name_;

@@ -204,6 +204,21 @@ Transformer::Pass Transformer::Forward(const torch::Tensor& embeddings, const Kv
           }};
 }
 
+std::function<torch::Tensor(const torch::Tensor&)> Transformer::Derivative(absl::Span<const int32_t> ids, int64_t first,
+                                                                           const KvCache& cache,
+                                                                           const RecordedRows& record) const {
+  const auto derivative = [this](CpuGradient::Tape tape) {
+    return [cpu = cpu_gradient_, tape = std::move(tape), team = team_](const torch::Tensor& hidden_gradient) {
+      return cpu->Backward(hidden_gradient, tape, *team);
+    };
+  };
+  const int64_t count = static_cast<int64_t>(ids.size()) - first, position = record.first_position() + first;
+  if (record.Holds(ids)) return derivative(record.TapeOf(first, count, cache));
+  RecordedRows again(weights_, position, count, /*budget=*/nullptr);
+  cpu_->Record(cache, position, ids.subspan(first), again, *team_);
+  return derivative(again.TapeOf(0, count, cache));
+}
+
 torch::Tensor Transformer::ForwardWithTorch(const torch::Tensor& embeddings, const KvCache& prefix,
                                             int64_t prefix_length) const {
   return Run(embeddings,

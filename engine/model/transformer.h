@@ -25,6 +25,7 @@
 #include "engine/model/decoder_weights.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/model_config.h"
+#include "engine/model/recorded_rows.h"
 #include "engine/model/weights.h"
 
 namespace nabla {
@@ -57,6 +58,12 @@ class Transformer {
     std::function<torch::Tensor(const torch::Tensor& hidden_gradient)> backward;
   };
   Pass Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length) const;
+  // The derivative alone, of tokens [first, ids.size()) that Extend has run into `cache`, which holds ids[0] at the
+  // record's first position: as recorded, else computed again, to the same bits. Where can_record().
+  std::function<torch::Tensor(const torch::Tensor& hidden_gradient)> Derivative(absl::Span<const int32_t> ids,
+                                                                                int64_t first, const KvCache& cache,
+                                                                                const RecordedRows& record) const;
+  bool can_record() const { return cpu_gradient_ != nullptr; }
   // The same for autograd, as other devices do it.
   torch::Tensor ForwardWithTorch(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length) const;
 

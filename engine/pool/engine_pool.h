@@ -45,11 +45,14 @@ struct EnginePoolOptions {
   std::vector<ModelOptions> guard_models;
   std::vector<std::string> devices = {"auto"};  // one engine each: "cpu", "cuda:N" or "auto" (CUDA where there is one)
   int64_t kv_cache_bytes = int64_t{1} << 30;    // of one engine: keys and values of its models
-  int max_running_requests = 64;                // of one engine; each has a thread
-  int threads = 0;                              // of one CPU engine; 0: by cores and model, see ThreadCount
-  int max_batch_tokens = 128;                   // rows of one forward pass
-  int max_draft_tokens = 8;                     // guessed ones that a pass verifies; 0: none
-  std::string draft_weights = "auto";           // "int8": see DraftModel; "none"; "auto": int8 where it pays
+  // Of one CPU engine: what rollouts of the language model leave to their gradients, which then need no forward pass of
+  // their own; where it is full they run one, to the same bits. About twelve times what keys and values take a token.
+  int64_t activation_bytes = int64_t{512} << 20;
+  int max_running_requests = 64;       // of one engine; each has a thread
+  int threads = 0;                     // of one CPU engine; 0: by cores and model, see ThreadCount
+  int max_batch_tokens = 128;          // rows of one forward pass
+  int max_draft_tokens = 8;            // guessed ones that a pass verifies; 0: none
+  std::string draft_weights = "auto";  // "int8": see DraftModel; "none"; "auto": int8 where it pays
   int max_queued_requests = 256;
   int64_t max_queued_tokens = 1 << 20;  // as EstimateTokens counts them
   int max_new_tokens_limit = 4096;      // caps of what a request may ask for

@@ -65,6 +65,13 @@ absl::Status CheckDraftModel(const Model& draft, const Model& writer, const std:
                    writer.name(), "); name a smaller model of the same family"));
 }
 
+// Whether the likeliest tokens of a rollout, or whatever it has drawn, are where gradients are taken.
+bool TakesGradientsAtRollouts(const StrategyOptions& strategy) {
+  const auto* nabla = std::get_if<NablaOptions>(&strategy);
+  return nabla != nullptr && (nabla->rollout.temperature == 0 || nabla->max_sweeps > 1 ||
+                              nabla->refinement.anchor == RefinementOptions::Anchor::kRollout);
+}
+
 // A raw prompt has no turns of its own; the reward model judges the answer to it as one user turn.
 std::vector<ChatMessage> Conversation(const ReasonRequest& request) {
   if (request.prompt) return {{"user", *request.prompt}};
@@ -134,18 +141,21 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
                                                    bytes_per_token * kBlockTokens, " for every ", kBlockTokens,
                                                    " tokens"));
   }
-  const auto run = [&](std::shared_ptr<const Model> model,
-                       bool drafts) -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
+  const auto run = [&](std::shared_ptr<const Model> model, bool drafts = false,
+                       std::shared_ptr<MemoryBudget> activations =
+                           nullptr) -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
     return GuardTorch([&]() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
       auto pool = std::make_shared<KvPool>(model->config(), tokens, model->dtype(), model->device());
       return std::make_unique<ModelRunner>(model, std::move(pool), batcher_.get(),
-                                           drafts ? std::make_shared<const DraftModel>(model) : nullptr);
+                                           drafts ? std::make_shared<const DraftModel>(model) : nullptr,
+                                           std::move(activations));
     });
   };
-  NABLA_ASSIGN_OR_RETURN(runner_, run(writer, UsesDraftModel(options, *writer)));
+  NABLA_ASSIGN_OR_RETURN(
+      runner_, run(writer, UsesDraftModel(options, *writer), std::make_shared<MemoryBudget>(options.activation_bytes)));
   infos_.model = writer->info();
   if (draft != nullptr) {
-    NABLA_ASSIGN_OR_RETURN(draft_runner_, run(draft, /*drafts=*/false));
+    NABLA_ASSIGN_OR_RETURN(draft_runner_, run(draft));
   }
 
   const auto translated = [&](Reward reward) {
@@ -160,7 +170,7 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
   }
   for (size_t i = 0; i < rewards.size(); ++i) {
     Reward reward;
-    NABLA_ASSIGN_OR_RETURN(reward.runner, run(judges[i], /*drafts=*/false));
+    NABLA_ASSIGN_OR_RETURN(reward.runner, run(judges[i]));
     NABLA_ASSIGN_OR_RETURN(std::unique_ptr<LocalRewardModel> local,
                            LocalRewardModel::Create(reward.runner, rewards[i]));
     reward.local = local.get();
@@ -319,12 +329,13 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
                            .max_new_tokens = request.max_new_tokens,
                            .stop = request.stop,
                            .seed = request.seed,
-                           .max_draft_tokens = max_draft_tokens_};
+                           .max_draft_tokens = max_draft_tokens_,
+                           .keep_activations = TakesGradientsAtRollouts(request.strategy)};
   NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
                          Session::Create(runner_.get(), options, &stop, &sink, &usage));
   std::unique_ptr<Session> draft;
   if (NeedsDraftModel(request.strategy)) {
-    options.keep_hidden = false;
+    options.keep_hidden = options.keep_activations = false;
     options.is_draft = true;
     NABLA_ASSIGN_OR_RETURN(draft,
                            Session::Create(draft_runner_.get(), std::move(options), &stop, /*sink=*/nullptr, &usage));

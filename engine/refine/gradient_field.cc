@@ -33,19 +33,30 @@ absl::Status GradientField::ComputeLikelihoodPart(const SessionState& state) {
   NABLA_RETURN_IF_ERROR(state.stop->Check());
   const absl::Span<const int32_t> ahead = absl::MakeConstSpan(response_).subspan(first_);
   // The last token is a target only; the first row's hidden state belongs to the constant prefix.
-  hidden_ = state.hidden.narrow(0, first_, 1).clone();
+  const bool rolled_out = state.record != nullptr && response_ == state.response;
+  hidden_ = state.hidden.narrow(0, first_, rolled_out ? rows() : 1).clone();
   input_gradient_ = torch::zeros({rows(), hidden_.size(1)}, hidden_.options().dtype(torch::kFloat32));
   const int64_t inputs_count = rows() - 1;
   if (inputs_count == 0) return absl::OkStatus();
+  ModelWork& work = state.usage->language_model;
   const Transformer& body = state.model->body();
-  const Transformer::Pass pass =
-      body.Forward(body.Embed(ahead.subspan(0, inputs_count)), state.cache, state.prompt_tokens() + first_);
+  Transformer::Pass pass;
+  const absl::Span<const int32_t> run = absl::MakeConstSpan(response_).first(response_.size() - 1);
+  if (!rolled_out || !state.record->Holds(run)) {
+    ++work.forward_passes;
+    work.forward_tokens += inputs_count;
+  }
+  if (rolled_out) {
+    pass = {.hidden = hidden_.narrow(0, 1, inputs_count),
+            .backward = body.Derivative(run, first_, state.cache, *state.record)};
+  } else {
+    pass = body.Forward(body.Embed(ahead.subspan(0, inputs_count)), state.cache, state.prompt_tokens() + first_);
+    hidden_ = torch::cat({hidden_, pass.hidden});
+  }
   const TokenLikelihood likelihood = ComputeTokenLikelihood(*state.model, pass.hidden, ahead.subspan(1), true);
   input_gradient_.narrow(0, 0, inputs_count).copy_(pass.backward(likelihood.hidden_gradient));
-  hidden_ = torch::cat({hidden_, pass.hidden});
-  ModelWork& work = state.usage->language_model;
-  ++work.forward_passes, ++work.backward_passes;
-  work.forward_tokens += inputs_count, work.backward_tokens += inputs_count;
+  ++work.backward_passes;
+  work.backward_tokens += inputs_count;
   return absl::OkStatus();
 }
 

@@ -159,5 +159,82 @@ TEST_F(RefinementTest, TheSessionKnowsTheLikelihoodOfItsResponseAlsoBehindAPropo
   EXPECT_NEAR(session.LogLikelihood().value(), before, 1e-3);
 }
 
+// What a rollout leaves to its gradient, in float32 and bfloat16, with head norms (Qwen3) and without.
+class RecordedRolloutTest : public testing::TestWithParam<std::pair<const char*, const char*>> {
+ protected:
+  struct Gradient {
+    torch::Tensor rows;
+    int64_t forward_tokens = 0;  // run for it
+  };
+
+  // G of all ahead tokens behind a proposal that `accepts` or not, the second token committed, with so many bytes for
+  // recorded rows; null: nothing is recorded.
+  Gradient Run(std::shared_ptr<MemoryBudget> budget, bool accepts) {
+    const torch::NoGradGuard no_gradient;
+    const auto [folder, dtype] = GetParam();
+    const auto model = Model::Load(folder, dtype, "cpu", 0).value();
+    ModelRunner runner(model, NewKvPool(*model, 4096), &TestBatcher(), /*draft=*/nullptr, budget);
+    const auto reward =
+        LocalRewardModel::Create(NewRunner(Model::Load(ClassifierFolder(), "float32", "cpu", 0).value()),
+                                 RewardKind::kClassifier, VerdictOptions())
+            .value();
+    const VocabularyMap map(model->tokenizer(), static_cast<int>(model->vocabulary_size()), *reward);
+    const StopToken stop;
+    CountingSink sink;
+    Usage usage;
+    ResponseScorer scorer(reward.get(), &map, reward->Open({{"user", "How many?"}}, 40).value(), &usage.reward_model);
+    const auto session =
+        Session::Create(&runner,
+                        {.prompt_ids = {1, 87, 85, 285, 2, 201, 1}, .max_new_tokens = 40, .keep_activations = true},
+                        &stop, &sink, &usage)
+            .value();
+    EXPECT_TRUE(session->RollOut(kSampling, Session::Stream::kDraft).ok());
+    session->Commit(1);
+    EXPECT_TRUE(session->Propose(session->response()[1] == 50 ? 51 : 50, kSampling).ok());
+    accepts ? session->Accept() : session->Reject();
+    session->Commit(1);
+    EXPECT_GT(session->ahead(), 4);
+    const int64_t before = usage.language_model.forward_tokens;
+    const auto field = GradientField::Compute(session->state(), scorer, {.likelihood_weight = 1, .reward_weight = 0},
+                                              session->response(), session->committed())
+                           .value();
+    return {.rows = field.Rows(0, field.rows()).value(),
+            .forward_tokens = usage.language_model.forward_tokens - before};
+  }
+};
+
+TEST_P(RecordedRolloutTest, ItsGradientRunsNoTokenAgainAndHasTheSameBitsWhereThereWasNoRoom) {
+  const auto budget = std::make_shared<MemoryBudget>(int64_t{1} << 30);
+  const Gradient recorded = Run(budget, /*accepts=*/true);
+  EXPECT_EQ(recorded.forward_tokens, 0);
+  EXPECT_EQ(budget->left(), int64_t{1} << 30) << "the session gives back what it took";
+  const Gradient again = Run(std::make_shared<MemoryBudget>(0), /*accepts=*/true);
+  EXPECT_GT(again.forward_tokens, 0);
+  EXPECT_TRUE(torch::equal(recorded.rows, again.rows));
+}
+
+TEST_P(RecordedRolloutTest, ItsGradientIsThatOfAPassOfItsOwnToRounding) {
+  const double tolerance = std::string(GetParam().second) == "float32" ? 1e-4 : 0.05;
+  for (const bool accepts : {false, true}) {
+    const torch::Tensor recorded = Run(std::make_shared<MemoryBudget>(int64_t{1} << 30), accepts).rows;
+    const torch::Tensor separate = Run(nullptr, accepts).rows;
+    EXPECT_LE((recorded - separate).norm().item<double>(), tolerance * separate.norm().item<double>());
+  }
+}
+
+// The rows behind a rejected proposal were overwritten by it.
+TEST_P(RecordedRolloutTest, ARejectedProposalDoesNotPassForTheRollout) {
+  const Gradient recorded = Run(std::make_shared<MemoryBudget>(int64_t{1} << 30), /*accepts=*/false);
+  const Gradient again = Run(std::make_shared<MemoryBudget>(0), /*accepts=*/false);
+  EXPECT_GT(recorded.forward_tokens, 0);
+  EXPECT_TRUE(torch::equal(recorded.rows, again.rows));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, RecordedRolloutTest,
+                         testing::Values(std::pair("tests/golden/qwen3/lm", "float32"),
+                                         std::pair("tests/golden/qwen3/lm", "bfloat16"),
+                                         std::pair("tests/golden/llama3-rope/lm", "float32"),
+                                         std::pair("tests/golden/llama3-rope/lm", "bfloat16")));
+
 }  // namespace
 }  // namespace nabla

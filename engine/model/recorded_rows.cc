@@ -1,0 +1,74 @@
+#include "engine/model/recorded_rows.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/kernels/elementwise.h"
+#include "engine/model/cpu_tensors.h"
+
+namespace nabla {
+namespace {
+
+constexpr int64_t kRowsPaidTogether = 32;
+
+// Matrices of a layer that hold a row for every row of a pass.
+std::vector<torch::Tensor*> MatricesOf(CpuGradient::Tape::Layer& layer) {
+  std::vector<torch::Tensor*> matrices = {&layer.input, &layer.middle, &layer.query, &layer.gate, &layer.up};
+  if (layer.raw_query.defined()) matrices.insert(matrices.end(), {&layer.raw_query, &layer.raw_key});
+  return matrices;
+}
+
+}  // namespace
+
+RecordedRows::RecordedRows(const DecoderWeights& weights, int64_t first_position, int64_t capacity,
+                           std::shared_ptr<MemoryBudget> budget)
+    : tape_(CpuGradient::NewTape(weights, first_position, capacity)), capacity_(capacity), budget_(std::move(budget)) {
+  const auto count = [this](const torch::Tensor& matrix) { row_bytes_ += matrix.size(1) * matrix.element_size(); };
+  for (CpuGradient::Tape::Layer& layer : tape_.layers) {
+    for (const torch::Tensor* matrix : MatricesOf(layer)) count(*matrix);
+  }
+  count(tape_.last);
+}
+
+RecordedRows::~RecordedRows() {
+  if (budget_ != nullptr) budget_->Give(paid_rows_ * row_bytes_);
+}
+
+int64_t RecordedRows::Begin(int64_t position, int32_t token) {
+  const int64_t row = position - tape_.prefix;
+  if (row < 0) return -1;
+  if (row < static_cast<int64_t>(ids_.size())) ids_.resize(row);
+  if (row > static_cast<int64_t>(ids_.size()) || row >= capacity_) return -1;
+  if (row >= paid_rows_) {
+    const int64_t rows = std::min(kRowsPaidTogether, capacity_ - paid_rows_);
+    if (budget_ != nullptr && !budget_->TryTake(rows * row_bytes_)) return -1;
+    paid_rows_ += rows;
+  }
+  ids_.push_back(token);
+  return row;
+}
+
+void RecordedRows::Put(const torch::Tensor& matrix, int64_t row, int64_t column, const float* numbers, int64_t count) {
+  const int64_t at = row * matrix.size(1) + column;
+  kernels::Narrow(TypeOf(matrix), numbers, count, static_cast<char*>(matrix.data_ptr()) + at * matrix.element_size());
+}
+
+bool RecordedRows::Holds(absl::Span<const int32_t> ids) const {
+  return ids.size() <= ids_.size() && std::equal(ids.begin(), ids.end(), ids_.begin());
+}
+
+CpuGradient::Tape RecordedRows::TapeOf(int64_t first, int64_t count, const KvCache& cache) const {
+  CpuGradient::Tape tape = tape_;
+  tape.prefix += first;
+  tape.last = tape_.last.narrow(0, first, count);
+  for (size_t i = 0; i < tape.layers.size(); ++i) {
+    CpuGradient::Tape::Layer& layer = tape.layers[i];
+    for (torch::Tensor* matrix : MatricesOf(layer)) *matrix = matrix->narrow(0, first, count);
+    const auto [keys, values] = cache.Gather(static_cast<int64_t>(i), tape.prefix + count);
+    layer.keys = keys.contiguous();
+    layer.values = values.contiguous();
+  }
+  return tape;
+}
+
+}  // namespace nabla
