@@ -38,7 +38,8 @@ absl::Status RewardServer::Open() {
 
 absl::Status RewardServer::ExposeMetrics() {
   if (options_.metrics_port < 0) return absl::OkStatus();
-  NABLA_ASSIGN_OR_RETURN(exposer_, OpenMetricsPort(options_.listener.host, options_.metrics_port));
+  const std::string& host = options_.metrics_host.empty() ? options_.listener.host : options_.metrics_host;
+  NABLA_ASSIGN_OR_RETURN(exposer_, OpenMetricsPort(host, options_.metrics_port));
   exposer_->RegisterCollectable(metrics_.registry());
   gauges_ = std::make_shared<CallGauges>(&service_->calls());
   exposer_->RegisterCollectable(gauges_);
