@@ -22,6 +22,7 @@ absl::Status RewardServer::Open() {
   NABLA_ASSIGN_OR_RETURN(authenticator_, Authenticator::Create(options_.auth_tokens_file, options_.listener.log));
   service_ = std::make_unique<RewardService>(RewardServiceOptions{.version = options_.version,
                                                                   .authenticator = authenticator_.get(),
+                                                                  .log = options_.listener.log,
                                                                   .calls = options_.calls,
                                                                   .contexts = options_.contexts},
                                              &metrics_);
