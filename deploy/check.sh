@@ -36,12 +36,16 @@ say "dashboard, rules, compose, config map, packages: agreement with the sources
 "$tools/bin/python" deploy/check_files.py
 
 bin=${NABLA_BIN:-build/release/bin}
-if [ -x "$bin/nabla-server" ]; then
-  say "server configuration: nabla-server --check_config"
-  "$bin/nabla-server" --config=deploy/nabla.textproto --check_config
-else
-  say "server configuration: not checked, $bin holds no nabla-server"
-fi
+check_config() {  # program, file
+  if [ -x "$bin/$1" ]; then
+    say "configuration: $1 --config=$2 --check_config"
+    "$bin/$1" "--config=$2" --check_config
+  else
+    say "configuration: $2 is not checked, $bin holds no $1"
+  fi
+}
+check_config nabla-server deploy/nabla.textproto
+check_config nabla-reward-server deploy/reward.textproto
 
 if [ "${1:-}" = --image ]; then
   say "Dockerfile: its steps in bare root file systems"

@@ -18,6 +18,8 @@ DEPLOY = ROOT / "deploy"
 
 # What a build for developers needs and that of an image does not.
 NOT_IN_IMAGE = {"ccache", "python3-venv", "libgtest-dev", "libgmock-dev"}
+# Of compose.yaml, with the Kubernetes manifest and the config file of each.
+SERVICES = (("nabla-server", "kubernetes/server.yaml", "nabla.textproto"), ("nabla-reward", "kubernetes/reward.yaml", "reward.textproto"))
 SUFFIXES = ("_bucket", "_sum", "_count")
 
 
@@ -82,20 +84,22 @@ def check_metrics():
 
 def check_config_map():
     config_map = yaml.safe_load((DEPLOY / "kubernetes/configmap.yaml").read_text())
-    if config_map["data"]["nabla.textproto"] != (DEPLOY / "nabla.textproto").read_text():
-        yield "kubernetes/configmap.yaml: differs from nabla.textproto"
+    for _, _, name in SERVICES:
+        if config_map["data"].get(name) != (DEPLOY / name).read_text():
+            yield f"kubernetes/configmap.yaml: differs from {name}"
 
 
 def check_grace_periods():
-    drain = seconds_of((DEPLOY / "nabla.textproto").read_text(), "drain_timeout_seconds")
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
-    given = float(compose["services"]["nabla-server"]["stop_grace_period"].rstrip("s"))
-    if given <= drain:
-        yield f"compose.yaml: nabla-server is killed after {given:g} s, before its drain timeout of {drain:g} s"
-    pod = next(yaml.safe_load_all((DEPLOY / "kubernetes/server.yaml").read_text()))["spec"]["template"]["spec"]
-    given = pod["terminationGracePeriodSeconds"] - float(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-    if given <= drain:
-        yield f"kubernetes/server.yaml: {given:g} s are left behind the preStop hook, less than the drain timeout of {drain:g} s"
+    for service, manifest, config in SERVICES:
+        drain = seconds_of((DEPLOY / config).read_text(), "drain_timeout_seconds")
+        given = float(compose["services"][service]["stop_grace_period"].rstrip("s"))
+        if given <= drain:
+            yield f"compose.yaml: {service} is killed after {given:g} s, before its drain timeout of {drain:g} s"
+        pod = next(yaml.safe_load_all((DEPLOY / manifest).read_text()))["spec"]["template"]["spec"]
+        given = pod["terminationGracePeriodSeconds"] - float(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+        if given <= drain:
+            yield f"{manifest}: {given:g} s are left behind the preStop hook, less than the drain timeout of {drain:g} s"
 
 
 def check_compose():

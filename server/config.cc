@@ -4,35 +4,19 @@
 #include <cstdint>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "engine/base/status_macros.h"
-#include "server/authenticator.h"
+#include "server/common_settings.h"
 #include "server/file.h"
 #include "server/reward_address.h"
-#include "server/tls.h"
 
 namespace nabla {
 namespace {
 
-constexpr int kMaxCount = 1 << 20;
-constexpr int64_t kMebibyte = int64_t{1} << 20;
-constexpr int kMaxPort = 65535;
 constexpr double kHour = 3600;
 constexpr double kDay = 24 * kHour;
-
-const std::vector<std::string>& Dtypes() {
-  static const auto* const dtypes = new std::vector<std::string>({"auto", "float32", "bfloat16"});
-  return *dtypes;
-}
-
-bool IsCuda(absl::string_view device) {
-  int index = 0;
-  return absl::ConsumePrefix(&device, "cuda:") && absl::SimpleAtoi(device, &index) && index >= 0;
-}
 
 void ReadModel(Settings& settings, ModelOptions* model) {
   if (!settings.Has("model")) {
@@ -62,24 +46,13 @@ void ReadGuardModels(Settings& settings, std::vector<ModelOptions>* guard_models
 }
 
 // A setting about a reward model that is not there is a mistake.
-void ReadRewardModel(Settings& settings, std::optional<RewardModelOptions>* reward_model) {
+void ReadLocalReward(Settings& settings, std::optional<RewardModelOptions>* reward_model) {
   if (!settings.Has("reward_model")) {
     return settings.FailIfGiven(
         {"reward_kind", "reward_dtype", "reward_max_length", "verdict_question", "verdict_yes", "verdict_no"},
         "has no effect without --reward_model");
   }
-  RewardModelOptions& options = reward_model->emplace();
-  settings.Read("reward_model", &options.path);
-  settings.Read("reward_kind", {"auto", "classifier", "likelihood", "verdict"}, &options.kind);
-  settings.Read("reward_dtype", Dtypes(), &options.dtype);
-  settings.Read("reward_max_length", 0, kMaxCount, &options.max_length);
-  if (options.kind != "verdict") {
-    return settings.FailIfGiven({"verdict_question", "verdict_yes", "verdict_no"},
-                                "has no effect without --reward_kind=verdict");
-  }
-  settings.Read("verdict_question", &options.verdict_question);
-  settings.Read("verdict_yes", &options.verdict_yes);
-  settings.Read("verdict_no", &options.verdict_no);
+  ReadRewardModel(settings, &reward_model->emplace());
 }
 
 void ReadRemoteReward(Settings& settings, std::optional<RemoteRewardOptions>* remote_reward) {
@@ -124,18 +97,14 @@ void ReadRemoteReward(Settings& settings, std::optional<RemoteRewardOptions>* re
 void ReadEngine(Settings& settings, EnginePoolOptions* pool) {
   settings.Read("devices", &pool->devices);
   for (const std::string& device : pool->devices) {
-    if (device != "auto" && device != "cpu" && !IsCuda(device)) {
-      settings.Fail("devices", absl::StrCat("must be auto, cpu or cuda:N, got \"", device, "\""));
-    }
+    CheckDevice(settings, "devices", device);
     if (device == "auto" && pool->devices.size() > 1) settings.Fail("devices", "auto must stand alone");
   }
-  settings.Read("kv_cache_bytes", kMebibyte, kMebibyte * kMebibyte * 16, &pool->kv_cache_bytes);
+  ReadEngineSize(settings, &pool->kv_cache_bytes, &pool->threads, &pool->max_batch_tokens);
   settings.Read("max_running_requests", 1, 4096, &pool->max_running_requests);
-  settings.Read("threads", 0, 1024, &pool->threads);
   if (std::all_of(pool->devices.begin(), pool->devices.end(), IsCuda)) {
     settings.FailIfGiven({"threads"}, "has no effect without an engine on the CPU");
   }
-  settings.Read("max_batch_tokens", 1, 65536, &pool->max_batch_tokens);
   settings.Read("max_draft_tokens", 0, 64, &pool->max_draft_tokens);
   settings.Read("draft_weights", {"auto", "int8", "none"}, &pool->draft_weights);
 }
@@ -150,46 +119,13 @@ void ReadAdmission(Settings& settings, ServerSetup* setup) {
   setup->server.max_rollouts_limit = pool.max_rollouts_limit;
 }
 
-void ReadListener(Settings& settings, ServerOptions* server) {
-  ListenerOptions& listener = server->listener;
-  if (settings.Has("host")) {
-    listener.host.clear();
-    settings.Read("host", &listener.host);
-  }
-  listener.port = 50051;
-  settings.Read("port", 0, kMaxPort, &listener.port);
-  settings.Read("tls_certificate", &listener.tls.certificate_file);
-  settings.Read("tls_key", &listener.tls.key_file);
-  settings.Read("tls_client_ca", &listener.tls.client_ca_file);
-  settings.Read("auth_tokens", &server->auth_tokens_file);
-  settings.Read("listener.max_receive_message_bytes", 1024, 1 << 30, &listener.max_receive_message_bytes);
-  settings.Read("listener.max_concurrent_streams", 1, kMaxCount, &listener.max_concurrent_streams);
-  settings.ReadSeconds("listener.keepalive_time_seconds", 1, kDay, &listener.keepalive_time);
-  settings.ReadSeconds("listener.keepalive_timeout_seconds", 1, kHour, &listener.keepalive_timeout);
-  settings.ReadSeconds("listener.max_connection_age_seconds", 1, absl::ToDoubleSeconds(kMaxConnectionAge),
-                       &listener.max_connection_age);
-}
-
-void ReadOperations(Settings& settings, ServerOptions* server) {
+void ReadServing(Settings& settings, ServerOptions* server) {
+  server->listener.port = 50051;
+  ReadListener(settings, &server->listener, &server->auth_tokens_file);
   server->metrics_port = 9464;
-  settings.Read("metrics_port", -1, kMaxPort, &server->metrics_port);
-  settings.Read("metrics.host", &server->metrics_host);
-  if (server->metrics_port == -1) settings.FailIfGiven({"metrics.host"}, "has no effect with --metrics_port=-1");
-  const bool same_host = server->metrics_host.empty() || server->metrics_host == server->listener.host;
-  if (server->listener.port != 0 && server->listener.port == server->metrics_port && same_host) {
-    settings.Fail("metrics_port", absl::StrCat("must differ from --port, got ", server->metrics_port, " for both"));
-  }
-  std::string format = "logfmt";
-  settings.Read("log_format", {"logfmt", "json"}, &format);
-  server->listener.log = LogToStderr(format == "json" ? LogFormat::kJson : LogFormat::kLogfmt);
-  settings.ReadSeconds("drain_timeout", 0, kDay, &server->drain_timeout);
-}
-
-absl::Status CheckModelFolder(absl::string_view flag, const std::string& folder) {
-  for (const char* file : {"config.json", "tokenizer.json"}) {
-    NABLA_RETURN_IF_ERROR(ReadFile(flag, absl::StrCat(folder, "/", file)).status());
-  }
-  return absl::OkStatus();
+  ReadMetrics(settings, server->listener, &server->metrics_host, &server->metrics_port);
+  ReadLog(settings, &server->listener.log);
+  ReadDrainTimeout(settings, &server->drain_timeout);
 }
 
 absl::Status CheckRemoteReward(const RemoteRewardOptions& options) {
@@ -214,13 +150,12 @@ absl::StatusOr<ServerSetup> ReadSetup(Settings& settings) {
   ServerSetup setup;
   ReadModel(settings, &setup.pool.model);
   ReadDraftModel(settings, &setup.pool.draft_model);
-  ReadRewardModel(settings, &setup.pool.reward_model);
+  ReadLocalReward(settings, &setup.pool.reward_model);
   ReadGuardModels(settings, &setup.pool.guard_models);
   ReadRemoteReward(settings, &setup.remote_reward);
   ReadEngine(settings, &setup.pool);
   ReadAdmission(settings, &setup);
-  ReadListener(settings, &setup.server);
-  ReadOperations(settings, &setup.server);
+  ReadServing(settings, &setup.server);
   NABLA_RETURN_IF_ERROR(settings.status());
   return setup;
 }
@@ -237,9 +172,7 @@ absl::Status CheckFiles(const ServerSetup& setup) {
     NABLA_RETURN_IF_ERROR(CheckModelFolder("--guard_models", guard.path));
   }
   if (setup.remote_reward.has_value()) NABLA_RETURN_IF_ERROR(CheckRemoteReward(*setup.remote_reward));
-  const TlsOptions& tls = setup.server.listener.tls;
-  if (tls.enabled()) NABLA_RETURN_IF_ERROR(ReadTlsCertificates(tls).status());
-  return Authenticator::Create(setup.server.auth_tokens_file, setup.server.listener.log).status();
+  return CheckListenerFiles(setup.server.listener, setup.server.auth_tokens_file);
 }
 
 }  // namespace nabla

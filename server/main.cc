@@ -1,22 +1,18 @@
 // nabla-server: opens its ports, loads the models, serves until SIGTERM or SIGINT, finishes what runs, exits 0. A
 // second signal ends it at once.
-#include <google/protobuf/stubs/logging.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <iostream>
 #include <memory>
 #include <thread>
 #include <utility>
-#include <vector>
 
-#include "absl/flags/parse.h"
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/pool/engine_pool.h"
 #include "server/config.h"
 #include "server/flags.h"
+#include "server/program.h"
 #include "server/remote_reward_factory.h"
 #include "server/server.h"
 #include "server/shutdown_signal.h"
@@ -62,12 +58,7 @@ absl::Status Serve(ServerSetup setup) {
   return absl::OkStatus();
 }
 
-absl::Status Run(const std::vector<char*>& arguments) {
-  if (arguments.size() > 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("unexpected argument \"", arguments[1], "\"; every option is a flag, see --help"));
-  }
-  NABLA_ASSIGN_OR_RETURN(Settings settings, ReadFlags());
+absl::Status Run(Settings& settings) {
   NABLA_ASSIGN_OR_RETURN(ServerSetup setup, ReadSetup(settings));
   NABLA_RETURN_IF_ERROR(settings.Locate(CheckFiles(setup)));
   if (OnlyCheckConfig()) {
@@ -80,13 +71,4 @@ absl::Status Run(const std::vector<char*>& arguments) {
 }  // namespace
 }  // namespace nabla
 
-int main(int argc, char** argv) {
-  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // our own errors say what is wrong
-  google::protobuf::SetLogHandler(nullptr);           // a bad request is its caller's to know, not the log's
-  nabla::SetUpFlags(argc, argv);
-  if (nabla::PrintHelpIfAsked(argc, argv)) return 0;
-  const absl::Status status = nabla::Run(absl::ParseCommandLine(argc, argv));
-  if (status.ok()) return 0;
-  std::cerr << "nabla-server: " << status.message() << std::endl;
-  return 1;
-}
+int main(int argc, char** argv) { return nabla::RunProgram(nabla::ServerProgram(), argc, argv, nabla::Run); }

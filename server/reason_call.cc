@@ -37,6 +37,7 @@ void ReasonCall::Start(EnginePool* pool, ReasonRequest request, SubmitOptions op
   strategy_ = StrategyName(request.strategy);
   deadline_ = options.deadline;
   omit_drafts_ = omit_drafts;
+  request.traceparent = info_.traceparent;
   {
     const std::lock_guard<std::mutex> lock(mu_);
     writing_ = true;  // events wait: the metadata goes out ahead of them, but not ahead of a refusal

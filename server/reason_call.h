@@ -41,6 +41,7 @@ namespace nabla {
 struct CallInfo {
   std::string request_id;
   std::string trace_id;
+  std::string traceparent;  // of the call's own span in that trace
   std::string client;
   std::shared_ptr<const void> place;  // Caller::place, dropped with the end of the call
 };

@@ -20,7 +20,6 @@ namespace nabla {
 namespace {
 
 constexpr char kRequestIdHeader[] = "nabla-request-id";
-constexpr char kTraceHeader[] = "traceparent";
 constexpr char kTraceResponseHeader[] = "traceresponse";
 
 constexpr int kCoresPerWriter = 8;
@@ -44,10 +43,10 @@ CallInfo Identify(grpc::CallbackServerContext* context) {
   const absl::string_view id = Header(*context, kRequestIdHeader);
   info.request_id = IsSaneName(id) ? std::string(id) : absl::StrFormat("%016x%016x", RandomNumber(), RandomNumber());
   context->AddInitialMetadata(kRequestIdHeader, info.request_id);
-  if (std::optional<TraceContext> trace = ParseTraceparent(Header(*context, kTraceHeader))) {
+  if (const std::optional<TraceContext> trace = ParseTraceparent(Header(*context, kTraceparentHeader))) {
     info.trace_id = trace->trace_id;
-    trace->parent_id = absl::StrFormat("%016x", RandomNumber() | 1);
-    context->AddInitialMetadata(kTraceResponseHeader, FormatTraceparent(*trace));
+    info.traceparent = FormatTraceparent(NewSpan(*trace));
+    context->AddInitialMetadata(kTraceResponseHeader, info.traceparent);
   }
   return info;
 }

@@ -1,6 +1,7 @@
 #include "server/remote_reward_model.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/reward/reward_kind.h"
 #include "server/reward_conversion.h"
+#include "server/trace_context.h"
 
 namespace nabla {
 namespace {
@@ -24,11 +26,13 @@ constexpr size_t kResponsesPerCall = 256;  // as reward.proto allows
 // What the service has to be told anew with every call. Gradients refer to it after their context has gone.
 class RemoteRewardModel::Context final : public RewardContext {
  public:
-  Context(const RemoteRewardModel* model, v1::Conversation conversation, const StopToken* stop)
+  Context(const RemoteRewardModel* model, v1::Conversation conversation, const StopToken* stop,
+          std::optional<TraceContext> trace)
       : shared_(std::make_shared<Shared>(Shared{.client = model->client_,
                                                 .fingerprints = model->fingerprints_,
                                                 .conversation = std::move(conversation),
                                                 .stop = stop,
+                                                .trace = std::move(trace),
                                                 .vocabulary_size = static_cast<size_t>(model->vocabulary_size()),
                                                 .work = {}})),
         hidden_size_(model->hidden_size_),
@@ -58,7 +62,7 @@ class RemoteRewardModel::Context final : public RewardContext {
     request.set_gradient_type(type_);
     if (has_log_probs_) request.set_log_probs_end(1);  // all that is looked at with update_postfix off
     v1::ScoreGradientResponse answer;
-    NABLA_RETURN_IF_ERROR(shared_->client->ScoreGradient(request, &answer, shared_->stop));
+    NABLA_RETURN_IF_ERROR(shared_->client->ScoreGradient(request, &answer, shared_->stop, shared_->trace));
     AddWork(answer.work(), &shared_->work);
     RewardGradient gradient;
     gradient.reward = answer.reward();
@@ -86,6 +90,7 @@ class RemoteRewardModel::Context final : public RewardContext {
     v1::Fingerprints fingerprints;
     v1::Conversation conversation;
     const StopToken* stop;
+    std::optional<TraceContext> trace;
     size_t vocabulary_size;
     ModelWork work;
 
@@ -107,7 +112,7 @@ class RemoteRewardModel::Context final : public RewardContext {
         request.set_log_probs_begin(static_cast<uint32_t>(begin));
         request.set_log_probs_end(static_cast<uint32_t>(next));
         v1::ScoreGradientResponse answer;
-        NABLA_RETURN_IF_ERROR(client->ScoreGradient(request, &answer, stop));
+        NABLA_RETURN_IF_ERROR(client->ScoreGradient(request, &answer, stop, trace));
         AddWork(answer.work(), &work);
         NABLA_ASSIGN_OR_RETURN(
             const std::vector<float> some,
@@ -125,7 +130,7 @@ class RemoteRewardModel::Context final : public RewardContext {
     *request.mutable_conversation() = shared_->conversation;
     for (const absl::Span<const int32_t> response : responses) SetTokenIds(response, request.add_responses());
     v1::ScoreResponse answer;
-    NABLA_RETURN_IF_ERROR(shared_->client->Score(request, &answer, shared_->stop));
+    NABLA_RETURN_IF_ERROR(shared_->client->Score(request, &answer, shared_->stop, shared_->trace));
     AddWork(answer.work(), &shared_->work);
     if (answer.rewards_size() != request.responses_size()) {
       return absl::InternalError(absl::StrCat("the reward service sent ", answer.rewards_size(), " rewards where ",
@@ -212,9 +217,10 @@ absl::Status RemoteRewardModel::Mismatch(const std::string& what) const {
 }
 
 absl::StatusOr<std::unique_ptr<RewardContext>> RemoteRewardModel::Open(absl::Span<const ChatMessage> messages,
-                                                                       int max_response_tokens,
-                                                                       const StopToken* stop) const {
-  auto context = std::make_unique<Context>(this, ToProto(messages, max_response_tokens), stop);
+                                                                       int max_response_tokens, const StopToken* stop,
+                                                                       absl::string_view traceparent) const {
+  auto context =
+      std::make_unique<Context>(this, ToProto(messages, max_response_tokens), stop, ParseTraceparent(traceparent));
   NABLA_RETURN_IF_ERROR(context->Check());
   return context;
 }

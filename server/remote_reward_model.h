@@ -41,7 +41,8 @@ class RemoteRewardModel final : public RewardModel {
                                                                     const ProjectionFactory& make_projection);
 
   absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage> messages, int max_response_tokens,
-                                                      const StopToken* stop = nullptr) const override;
+                                                      const StopToken* stop = nullptr,
+                                                      absl::string_view traceparent = "") const override;
   absl::StatusOr<std::vector<float>> ProjectToVocabulary(absl::Span<const float> input_gradient,
                                                          int rows) const override {
     return projection_(input_gradient, rows);

@@ -75,17 +75,18 @@ absl::Status RewardClient::GetInfo(const v1::GetRewardInfoRequest& request, v1::
   return status;
 }
 
-absl::Status RewardClient::Score(const v1::ScoreRequest& request, v1::ScoreResponse* response, const StopToken* stop) {
+absl::Status RewardClient::Score(const v1::ScoreRequest& request, v1::ScoreResponse* response, const StopToken* stop,
+                                 const std::optional<TraceContext>& trace) {
   return Call([&](grpc::ClientContext* context,
                   Done done) { stub_->async()->Score(context, &request, response, std::move(done)); },
-              stop);
+              stop, trace);
 }
 
 absl::Status RewardClient::ScoreGradient(const v1::ScoreGradientRequest& request, v1::ScoreGradientResponse* response,
-                                         const StopToken* stop) {
+                                         const StopToken* stop, const std::optional<TraceContext>& trace) {
   return Call([&](grpc::ClientContext* context,
                   Done done) { stub_->async()->ScoreGradient(context, &request, response, std::move(done)); },
-              stop);
+              stop, trace);
 }
 
 absl::Status RewardClient::FetchEmbedding(const v1::FetchEmbeddingRequest& request,
@@ -111,10 +112,12 @@ absl::Status RewardClient::Authorize(grpc::ClientContext* context) const {
   return absl::OkStatus();
 }
 
-absl::Status RewardClient::Call(const std::function<void(grpc::ClientContext*, Done)>& start, const StopToken* stop) {
+absl::Status RewardClient::Call(const std::function<void(grpc::ClientContext*, Done)>& start, const StopToken* stop,
+                                const std::optional<TraceContext>& trace) {
   if (stop != nullptr) NABLA_RETURN_IF_ERROR(stop->Check());
   grpc::ClientContext context;
   NABLA_RETURN_IF_ERROR(Authorize(&context));
+  if (trace.has_value()) context.AddMetadata(kTraceparentHeader, FormatTraceparent(NewSpan(*trace)));
   const std::optional<CircuitBreaker::Permit> permit = breaker_.TryBegin();
   if (!permit.has_value()) return BreakerOpen();
   absl::Time deadline = absl::Now() + options_.call_timeout;

@@ -14,6 +14,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -23,6 +24,7 @@
 #include "nabla/v1/reward.grpc.pb.h"
 #include "server/circuit_breaker.h"
 #include "server/reward_channel.h"
+#include "server/trace_context.h"
 
 namespace nabla {
 
@@ -46,10 +48,12 @@ class RewardClient {
   // Waits for the service to come up, connecting anew as often as it takes, for connect_timeout at most.
   absl::Status GetInfo(const v1::GetRewardInfoRequest& request, v1::GetRewardInfoResponse* response);
 
-  // `stop` may be null.
-  absl::Status Score(const v1::ScoreRequest& request, v1::ScoreResponse* response, const StopToken* stop);
+  // On behalf of a request, if it has a `stop` token (else null) and a `trace`, in which every call is a span of its
+  // own.
+  absl::Status Score(const v1::ScoreRequest& request, v1::ScoreResponse* response, const StopToken* stop,
+                     const std::optional<TraceContext>& trace);
   absl::Status ScoreGradient(const v1::ScoreGradientRequest& request, v1::ScoreGradientResponse* response,
-                             const StopToken* stop);
+                             const StopToken* stop, const std::optional<TraceContext>& trace);
 
   // Calls `take` with every chunk in order, on this thread; an error of its ends the call.
   absl::Status FetchEmbedding(const v1::FetchEmbeddingRequest& request,
@@ -64,7 +68,8 @@ class RewardClient {
 
   absl::Status Authorize(grpc::ClientContext* context) const;
   // Starts one call, waits for its end.
-  absl::Status Call(const std::function<void(grpc::ClientContext*, Done)>& start, const StopToken* stop);
+  absl::Status Call(const std::function<void(grpc::ClientContext*, Done)>& start, const StopToken* stop,
+                    const std::optional<TraceContext>& trace);
   absl::Status ToAbsl(const grpc::Status& status, const std::string& no_answer) const;
   absl::Status BreakerOpen() const;
   void Count(const absl::Status& status) const;

@@ -1,18 +1,17 @@
 // nabla-reward-server: opens its ports, loads the reward model, serves until SIGTERM or SIGINT, finishes what runs,
 // exits 0. A second signal ends it at once.
-#include <google/protobuf/stubs/logging.h>
-#include <stdlib.h>
-
 #include <iostream>
 #include <memory>
-#include <vector>
+#include <string>
+#include <utility>
 
-#include "absl/flags/parse.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/pool/engine_pool.h"
 #include "engine/reward/reward_engine.h"
+#include "server/program.h"
+#include "server/reward_config.h"
 #include "server/reward_flags.h"
 #include "server/reward_server.h"
 #include "server/shutdown_signal.h"
@@ -20,9 +19,10 @@
 namespace nabla {
 namespace {
 
-void PrintPorts(const RewardServer& server, const std::string& host) {
-  std::cout << "listening on " << HostPort(host, server.port()) << std::endl;
+void PrintPorts(const RewardServer& server, const RewardServerOptions& options) {
+  std::cout << "listening on " << HostPort(options.listener.host, server.port()) << std::endl;
   if (server.metrics_port() < 0) return;
+  const std::string& host = options.metrics_host.empty() ? options.listener.host : options.metrics_host;
   std::cout << "metrics on http://" << HostPort(host, server.metrics_port()) << "/metrics" << std::endl;
 }
 
@@ -33,17 +33,12 @@ std::string NotReady(const RewardEngine& engine) {
   return absl::StrCat("the model has made no progress for ", absl::FormatDuration(kStuckAfter));
 }
 
-absl::Status Run(const std::vector<char*>& arguments) {
-  if (arguments.size() > 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("unexpected argument \"", arguments[1], "\"; every option is a flag, see --help"));
-  }
-  NABLA_ASSIGN_OR_RETURN(RewardCommandLine command_line, ReadRewardFlags());
+absl::Status Serve(RewardServerSetup setup) {
   std::unique_ptr<RewardEngine> engine;  // outlives the server
-  NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<RewardServer> server, RewardServer::Create(command_line.server));
-  PrintPorts(*server, command_line.server.listener.host);
-  command_line.engine.on_batch = [metrics = &server->metrics()](int64_t rows) { metrics->CountPass(rows); };
-  NABLA_ASSIGN_OR_RETURN(engine, RewardEngine::Create(command_line.engine));
+  NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<RewardServer> server, RewardServer::Create(setup.server));
+  PrintPorts(*server, setup.server);
+  setup.engine.on_batch = [metrics = &server->metrics()](int64_t rows) { metrics->CountPass(rows); };
+  NABLA_ASSIGN_OR_RETURN(engine, RewardEngine::Create(setup.engine));
   NABLA_RETURN_IF_ERROR(CatchShutdownSignals());  // until here a signal ends the process: nothing has begun
   server->Serve({.model = &engine->model(), .fingerprint = engine->fingerprint(), .embedding = engine->embedding()},
                 [&engine = *engine] { return NotReady(engine); });
@@ -54,15 +49,17 @@ absl::Status Run(const std::vector<char*>& arguments) {
   return absl::OkStatus();
 }
 
+absl::Status Run(Settings& settings) {
+  NABLA_ASSIGN_OR_RETURN(RewardServerSetup setup, ReadRewardSetup(settings));
+  NABLA_RETURN_IF_ERROR(settings.Locate(CheckFiles(setup)));
+  if (OnlyCheckConfig()) {
+    std::cout << "the configuration is right" << std::endl;
+    return absl::OkStatus();
+  }
+  return Serve(std::move(setup));
+}
+
 }  // namespace
 }  // namespace nabla
 
-int main(int argc, char** argv) {
-  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // our own errors say what is wrong
-  google::protobuf::SetLogHandler(nullptr);           // a bad request is its caller's to know, not the log's
-  nabla::SetUpRewardUsage();
-  const absl::Status status = nabla::Run(absl::ParseCommandLine(argc, argv));
-  if (status.ok()) return 0;
-  std::cerr << "nabla-reward-server: " << status.message() << std::endl;
-  return 1;
-}
+int main(int argc, char** argv) { return nabla::RunProgram(nabla::RewardServerProgram(), argc, argv, nabla::Run); }

@@ -22,6 +22,7 @@ absl::Status RewardServer::Open() {
   NABLA_ASSIGN_OR_RETURN(authenticator_, Authenticator::Create(options_.auth_tokens_file, options_.listener.log));
   service_ = std::make_unique<RewardService>(RewardServiceOptions{.version = options_.version,
                                                                   .authenticator = authenticator_.get(),
+                                                                  .log = options_.listener.log,
                                                                   .calls = options_.calls,
                                                                   .contexts = options_.contexts},
                                              &metrics_);
@@ -38,7 +39,8 @@ absl::Status RewardServer::Open() {
 
 absl::Status RewardServer::ExposeMetrics() {
   if (options_.metrics_port < 0) return absl::OkStatus();
-  NABLA_ASSIGN_OR_RETURN(exposer_, OpenMetricsPort(options_.listener.host, options_.metrics_port));
+  const std::string& host = options_.metrics_host.empty() ? options_.listener.host : options_.metrics_host;
+  NABLA_ASSIGN_OR_RETURN(exposer_, OpenMetricsPort(host, options_.metrics_port));
   exposer_->RegisterCollectable(metrics_.registry());
   gauges_ = std::make_shared<CallGauges>(&service_->calls());
   exposer_->RegisterCollectable(gauges_);

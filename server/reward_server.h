@@ -34,6 +34,7 @@ struct RewardServerOptions {
   std::string version;
   ListenerOptions listener;                          // its log is the server's
   std::string auth_tokens_file;                      // see Authenticator; empty: everybody may come
+  std::string metrics_host;                          // empty: the listener's
   int metrics_port = -1;                             // 0: any free one; -1: no metrics
   absl::Duration drain_timeout = absl::Seconds(30);  // how long Drain lets calls run
   CallQueue::Options calls;

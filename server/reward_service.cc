@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,7 @@
 #include "server/conversion.h"
 #include "server/reward_conversion.h"
 #include "server/status.h"
+#include "server/trace_context.h"
 
 namespace nabla {
 namespace {
@@ -22,11 +24,31 @@ constexpr uint32_t kMaxTokens = 1 << 20;
 
 }  // namespace
 
+// What is known of a call once it has ended; the metrics and the log are fed from it.
+struct RewardService::CallRecord {
+  CallRecord(const char* its_method, const grpc::CallbackServerContext& context) : method(its_method) {
+    const std::optional<TraceContext> trace = ParseTraceparent(Header(context, kTraceparentHeader));
+    if (trace.has_value()) trace_id = trace->trace_id;
+  }
+
+  absl::Status Take(absl::StatusOr<Caller> its_caller) {
+    if (!its_caller.ok()) return its_caller.status();
+    caller = *std::move(its_caller);
+    return absl::OkStatus();
+  }
+
+  const char* const method;
+  const absl::Time arrived = absl::Now();
+  std::string trace_id;  // empty: the call belongs to none
+  Caller caller;         // keeps its place until the call has ended; no client where the call was refused before
+  absl::Status status = absl::UnknownError("");
+};
+
 // One call with one answer. Deletes itself.
 class RewardService::Call final : public grpc::ServerUnaryReactor {
  public:
-  Call(RewardService* service, const char* method, absl::Time deadline)
-      : service_(service), method_(method), deadline_(deadline) {}
+  Call(RewardService* service, const char* method, const grpc::CallbackServerContext& context)
+      : service_(service), record_(method, context), deadline_(DeadlineOf(context)) {}
 
   // Why the call need not go on.
   absl::Status Check() const {
@@ -35,48 +57,41 @@ class RewardService::Call final : public grpc::ServerUnaryReactor {
     return absl::OkStatus();
   }
 
-  // Keeps the caller's place until the call has ended.
-  absl::Status Take(absl::StatusOr<Caller> caller) {
-    if (!caller.ok()) return caller.status();
-    caller_ = *std::move(caller);
-    return absl::OkStatus();
-  }
+  absl::Status Take(absl::StatusOr<Caller> caller) { return record_.Take(std::move(caller)); }
 
   void End(const absl::Status& status) {
-    code_ = status.code();
+    record_.status = status;
     Finish(ToGrpcStatus(status));
   }
 
  private:
   void OnCancel() override { cancelled_.store(true, std::memory_order_relaxed); }
   void OnDone() override {
-    service_->OnCallEnded(method_, code_, arrived_);
+    service_->OnCallEnded(record_);
     delete this;
   }
 
   RewardService* const service_;
-  const char* const method_;
+  CallRecord record_;
   const absl::Time deadline_;
-  const absl::Time arrived_ = absl::Now();
-  Caller caller_;
   std::atomic<bool> cancelled_{false};
-  absl::StatusCode code_ = absl::StatusCode::kUnknown;
 };
 
 // Writes the embedding chunk by chunk, as fast as the client reads. Deletes itself.
 class RewardService::EmbeddingCall final : public grpc::ServerWriteReactor<v1::EmbeddingChunk> {
  public:
-  explicit EmbeddingCall(RewardService* service) : service_(service) {}
+  EmbeddingCall(RewardService* service, const grpc::CallbackServerContext& context)
+      : service_(service), record_("FetchEmbedding", context) {}
 
-  // Keeps the caller's place until the call has ended.
-  void Start(Caller caller, const EmbeddingTable& table) {
-    caller_ = std::move(caller);
+  absl::Status Take(absl::StatusOr<Caller> caller) { return record_.Take(std::move(caller)); }
+
+  void Start(const EmbeddingTable& table) {
     rest_ = table.bytes;
     chunk_.set_dtype(table.dtype);
     WriteNext();
   }
   void End(const absl::Status& status) {
-    code_ = status.code();
+    record_.status = status;
     Finish(ToGrpcStatus(status));
   }
 
@@ -94,16 +109,14 @@ class RewardService::EmbeddingCall final : public grpc::ServerWriteReactor<v1::E
     WriteNext();
   }
   void OnDone() override {
-    service_->OnCallEnded("FetchEmbedding", code_, arrived_);
+    service_->OnCallEnded(record_);
     delete this;
   }
 
   RewardService* const service_;
-  const absl::Time arrived_ = absl::Now();
-  Caller caller_;
+  CallRecord record_;
   absl::string_view rest_;
   v1::EmbeddingChunk chunk_;
-  absl::StatusCode code_ = absl::StatusCode::kUnknown;
 };
 
 RewardService::RewardService(RewardServiceOptions options, RewardMetrics* metrics)
@@ -123,7 +136,7 @@ void RewardService::Serve(const ServedRewardModel& served) {
 grpc::ServerUnaryReactor* RewardService::GetInfo(grpc::CallbackServerContext* context,
                                                  const v1::GetRewardInfoRequest* request,
                                                  v1::GetRewardInfoResponse* response) {
-  auto* const call = new Call(this, "GetInfo", DeadlineOf(*context));
+  auto* const call = new Call(this, "GetInfo", *context);
   absl::Status admitted = CountIn();
   if (admitted.ok() && options_.authenticator != nullptr) admitted = options_.authenticator->CheckKnown(*context);
   if (admitted.ok()) {
@@ -156,11 +169,11 @@ grpc::ServerUnaryReactor* RewardService::ScoreGradient(grpc::CallbackServerConte
 
 grpc::ServerWriteReactor<v1::EmbeddingChunk>* RewardService::FetchEmbedding(grpc::CallbackServerContext* context,
                                                                             const v1::FetchEmbeddingRequest* request) {
-  auto* const call = new EmbeddingCall(this);
-  absl::StatusOr<Caller> caller = Admit(*context);
-  const absl::Status status = caller.ok() ? CheckFingerprints(request->fingerprints()) : caller.status();
+  auto* const call = new EmbeddingCall(this, *context);
+  absl::Status status = call->Take(Admit(*context));
+  if (status.ok()) status = CheckFingerprints(request->fingerprints());
   if (status.ok()) {
-    call->Start(*std::move(caller), embedding_);
+    call->Start(embedding_);
   } else {
     call->End(status);
   }
@@ -169,7 +182,7 @@ grpc::ServerWriteReactor<v1::EmbeddingChunk>* RewardService::FetchEmbedding(grpc
 
 grpc::ServerUnaryReactor* RewardService::Queue(const char* method, grpc::CallbackServerContext* context,
                                                std::function<absl::Status(const Call&)> answer) {
-  auto* const call = new Call(this, method, DeadlineOf(*context));
+  auto* const call = new Call(this, method, *context);
   absl::Status status = call->Take(Admit(*context));
   if (status.ok()) {
     status = queue_.Submit([this, call, answer = std::move(answer)] {
@@ -208,8 +221,19 @@ bool RewardService::AwaitIdle(absl::Time deadline) {
   return true;
 }
 
-void RewardService::OnCallEnded(const char* method, absl::StatusCode code, absl::Time arrived) {
-  metrics_->CountCall(method, code, absl::Now() - arrived);
+void RewardService::OnCallEnded(const CallRecord& record) {
+  const absl::Duration duration = absl::Now() - record.arrived;
+  metrics_->CountCall(record.method, record.status.code(), duration);
+  if (!record.status.ok()) {
+    LogEvent event(absl::IsCancelled(record.status) ? LogLevel::kInfo : LogLevel::kWarning, "call_failed");
+    event.Add("method", record.method);
+    if (!record.trace_id.empty()) event.Add("trace_id", record.trace_id);
+    if (!record.caller.client.empty()) event.Add("client", record.caller.client);
+    event.Add("code", absl::StatusCodeToString(record.status.code()))
+        .Add("message", record.status.message())
+        .AddSeconds("duration_seconds", duration);
+    options_.log(event);
+  }
   const std::lock_guard<std::mutex> lock(mu_);  // notified under it: whoever waits may destroy this behind it
   --open_calls_;
   call_ended_.notify_all();

@@ -6,6 +6,8 @@
 //   service.StartDraining();                          // new calls get UNAVAILABLE
 //   service.AwaitIdle(absl::Now() + absl::Seconds(30));
 //
+// A call that failed is a line in the log, with the trace that it belongs to.
+//
 // Thread-safe; handlers never block: calls that compute go through a bounded queue to threads of the service's own,
 // where the model merges the passes of those that run at once. Expired and cancelled calls never start. The model and
 // the metrics must outlive the service, the service its gRPC server.
@@ -31,6 +33,7 @@
 #include "nabla/v1/reward.grpc.pb.h"
 #include "server/authenticator.h"
 #include "server/call_queue.h"
+#include "server/log.h"
 #include "server/reward_context_cache.h"
 #include "server/reward_metrics.h"
 
@@ -45,6 +48,7 @@ struct ServedRewardModel {
 struct RewardServiceOptions {
   std::string version;                     // shown by GetInfo
   Authenticator* authenticator = nullptr;  // null: everybody may call
+  LogSink log = LogToStderr();
   CallQueue::Options calls;
   RewardContextCache::Options contexts;
   size_t embedding_chunk_bytes = 1 << 20;  // of one message of FetchEmbedding
@@ -75,6 +79,7 @@ class RewardService final : public v1::RewardModel::CallbackService {
   bool AwaitIdle(absl::Time deadline);
 
  private:
+  struct CallRecord;
   class Call;
   class EmbeddingCall;
   using Lease = RewardContextCache::Lease;
@@ -83,7 +88,7 @@ class RewardService final : public v1::RewardModel::CallbackService {
   absl::Status CountIn();
   // The same, then what its token says. What Serve sets may be read once this or CountIn has returned OK.
   absl::StatusOr<Caller> Admit(const grpc::CallbackServerContext& context);
-  void OnCallEnded(const char* method, absl::StatusCode code, absl::Time arrived);
+  void OnCallEnded(const CallRecord& record);
   // Runs `answer` on a thread of the queue and finishes the call with what it returns.
   grpc::ServerUnaryReactor* Queue(const char* method, grpc::CallbackServerContext* context,
                                   std::function<absl::Status(const Call&)> answer);

@@ -3,8 +3,7 @@
 #include <google/protobuf/descriptor.h>
 
 #include <algorithm>
-#include <cmath>
-#include <map>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -21,56 +20,6 @@ namespace {
 
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
-
-const std::map<std::string, std::string>& FieldsByFlag() {
-  static const auto* const fields = new std::map<std::string, std::string>({
-      {"model", "model.path"},
-      {"dtype", "model.dtype"},
-      {"max_model_length", "model.max_length"},
-      {"draft_model", "draft_model.path"},
-      {"draft_dtype", "draft_model.dtype"},
-      {"guard_models", "guard_models"},
-      {"reward_model", "reward_model.path"},
-      {"reward_kind", "reward_model.kind"},
-      {"reward_dtype", "reward_model.dtype"},
-      {"reward_max_length", "reward_model.max_length"},
-      {"verdict_question", "reward_model.verdict_question"},
-      {"verdict_yes", "reward_model.verdict_yes"},
-      {"verdict_no", "reward_model.verdict_no"},
-      {"reward_address", "remote_reward.addresses"},
-      {"reward_tls_ca", "remote_reward.tls_ca_file"},
-      {"reward_token_file", "remote_reward.token_file"},
-      {"devices", "engine.devices"},
-      {"kv_cache_bytes", "engine.kv_cache_bytes"},
-      {"max_running_requests", "engine.max_running_requests"},
-      {"threads", "engine.threads"},
-      {"max_batch_tokens", "engine.max_batch_tokens"},
-      {"max_draft_tokens", "engine.max_draft_tokens"},
-      {"draft_weights", "engine.draft_weights"},
-      {"max_queued_requests", "admission.max_queued_requests"},
-      {"max_queued_tokens", "admission.max_queued_tokens"},
-      {"max_new_tokens_limit", "admission.max_new_tokens_limit"},
-      {"max_rollouts_limit", "admission.max_rollouts_limit"},
-      {"host", "listener.host"},
-      {"port", "listener.port"},
-      {"tls_certificate", "listener.tls.certificate_file"},
-      {"tls_key", "listener.tls.key_file"},
-      {"tls_client_ca", "listener.tls.client_ca_file"},
-      {"auth_tokens", "listener.auth_tokens_file"},
-      {"metrics_port", "metrics.port"},
-      {"log_format", "logging.format"},
-      {"drain_timeout", "drain_timeout_seconds"},
-  });
-  return *fields;
-}
-
-// The name as one writes it: flags with their dashes, fields as they are.
-std::string Written(const std::string& name) { return absl::StrCat(FieldsByFlag().count(name) != 0 ? "--" : "", name); }
-
-std::vector<std::string> PathOf(const std::string& name) {
-  const std::string field = FieldOfFlag(name);
-  return absl::StrSplit(field.empty() ? name : field, '.');
-}
 
 std::string OneOf(const std::vector<std::string>& choices) {
   std::string list = absl::StrJoin(choices.begin(), choices.end() - 1, ", ");
@@ -99,23 +48,34 @@ struct Settings::Field {
   double number() const { return message->GetReflection()->GetDouble(*message, descriptor); }
 };
 
-std::string FieldOfFlag(absl::string_view flag) {
-  const auto field = FieldsByFlag().find(std::string(flag));
-  return field == FieldsByFlag().end() ? "" : field->second;
-}
-
-absl::StatusOr<Settings> Settings::Load(const std::string& file) {
+absl::StatusOr<Settings> Settings::Load(const std::string& file, const google::protobuf::Message& type,
+                                        std::map<std::string, std::string> fields) {
   Settings settings;
   settings.file_ = file;
+  settings.fields_ = std::move(fields);
+  settings.config_.reset(type.New());
   if (file.empty()) return settings;
   NABLA_ASSIGN_OR_RETURN(const std::string text, ReadFile("--config", file));
-  NABLA_RETURN_IF_ERROR(ParseTextProto(file, text, &settings.config_, settings.locations_.get()));
+  NABLA_RETURN_IF_ERROR(ParseTextProto(file, text, settings.config_.get(), settings.locations_.get()));
   return settings;
 }
 
+std::string Settings::FieldOf(const std::string& name) const {
+  const auto field = fields_.find(name);
+  return field == fields_.end() ? name : field->second;
+}
+
+std::string Settings::Written(const std::string& name) const {
+  const std::string field = FieldOf(name);
+  for (const auto& [flag, its_field] : fields_) {
+    if (its_field == field) return absl::StrCat("--", flag);
+  }
+  return field;
+}
+
 Settings::Field Settings::Find(const std::string& name, bool make) {
-  const std::vector<std::string> path = PathOf(name);
-  Message* message = &config_;
+  const std::vector<std::string> path = absl::StrSplit(FieldOf(name), '.');
+  Message* message = config_.get();
   for (size_t i = 0; i + 1 < path.size(); ++i) {
     const FieldDescriptor* const step = message->GetDescriptor()->FindFieldByName(path[i]);
     if (!make && !message->GetReflection()->HasField(*message, step)) return {};
@@ -125,7 +85,7 @@ Settings::Field Settings::Find(const std::string& name, bool make) {
 }
 
 Settings::Field Settings::Make(const std::string& flag) {
-  overridden_.insert(flag);
+  overridden_.insert(FieldOf(flag));
   return Find(flag, /*make=*/true);
 }
 
@@ -158,7 +118,7 @@ void Settings::Override(const std::string& flag, const std::vector<std::string>&
 
 // Of a list that a flag has emptied, too.
 bool Settings::Has(const std::string& name, const Field& field) const {
-  return field.message != nullptr && (field.given() || overridden_.count(name) != 0);
+  return field.message != nullptr && (field.given() || overridden_.count(FieldOf(name)) != 0);
 }
 
 bool Settings::Has(const std::string& name) { return Has(name, Find(name)); }
@@ -198,11 +158,22 @@ void Settings::Read(const std::string& name, int least, int most, int* target) {
 }
 
 void Settings::ReadSeconds(const std::string& name, double least, double most, absl::Duration* target) {
+  ReadSeconds(name, least, most, /*or_infinity=*/false, target);
+}
+
+void Settings::ReadSecondsOrInfinity(const std::string& name, double least, double most, absl::Duration* target) {
+  ReadSeconds(name, least, most, /*or_infinity=*/true, target);
+}
+
+void Settings::ReadSeconds(const std::string& name, double least, double most, bool or_infinity,
+                           absl::Duration* target) {
   const Field field = Find(name);
   if (!Has(name, field)) return;
   const double value = field.number();
-  if (!(value >= least && value <= most)) {
-    return Fail(name, absl::StrFormat("must be %.15g to %.15g seconds, got %.15g", least, most, value));
+  const bool infinite = or_infinity && value == std::numeric_limits<double>::infinity();
+  if (!infinite && !(value >= least && value <= most)) {
+    return Fail(name, absl::StrFormat("must be %.15g to %.15g seconds%s, got %.15g", least, most,
+                                      or_infinity ? " or inf" : "", value));
   }
   *target = absl::Seconds(value);
 }
@@ -238,10 +209,11 @@ absl::Status Settings::Locate(const absl::Status& status) const {
       absl::StrSplit(status.message(), absl::MaxSplits(": ", 1));
   std::string name(parts.first);
   if (absl::StartsWith(name, "--")) name = name.substr(2);
-  if (status.ok() || overridden_.count(name) != 0) return status;
-  const std::vector<std::string> path = PathOf(name);
+  const std::string whole = FieldOf(name);
+  if (status.ok() || overridden_.count(whole) != 0) return status;
+  const std::vector<std::string> path = absl::StrSplit(whole, '.');
   const google::protobuf::TextFormat::ParseInfoTree* tree = locations_.get();
-  const google::protobuf::Descriptor* message = v1::ServerConfig::descriptor();
+  const google::protobuf::Descriptor* message = config_->GetDescriptor();
   for (size_t i = 0; tree != nullptr && message != nullptr; ++i) {
     const FieldDescriptor* const field = message->FindFieldByName(path[i]);
     if (field == nullptr) return status;
@@ -253,7 +225,7 @@ absl::Status Settings::Locate(const absl::Status& status) const {
     const auto location = tree->GetLocation(field, field->is_repeated() ? 0 : -1);
     if (location.line < 0) return status;
     return absl::Status(status.code(), absl::StrCat(file_, ":", location.line + 1, ":", location.column + 1, ": ",
-                                                    absl::StrJoin(path, "."), ": ", parts.second));
+                                                    whole, ": ", parts.second));
   }
   return status;
 }

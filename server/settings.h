@@ -1,20 +1,23 @@
-// The server's settings: one table of names, values from a config file and from flags that override it.
+// A server's settings: values from a config file, and from flags that override its fields.
 //
-//   NABLA_ASSIGN_OR_RETURN(Settings settings, Settings::Load("server.textproto"));   // "": no file
+//   NABLA_ASSIGN_OR_RETURN(Settings settings, Settings::Load("server.textproto", v1::ServerConfig::default_instance(),
+//                                                            {{"port", "listener.port"}}));   // "": no file
 //   settings.Override("port", int64_t{50052});
 //   settings.Read("port", 0, 65535, &options.port);      // the target keeps its default where nothing is given
 //   settings.Read("dtype", {"auto", "float32"}, &options.dtype);
 //   NABLA_RETURN_IF_ERROR(settings.status());
 //
-// A setting is named as its flag, or as its field of ServerConfig ("listener.max_concurrent_streams") where it has
-// none. The first error stays: INVALID_ARGUMENT "--port: must be 0 to 65535, got 70000", and where the value comes from
-// the file "server.textproto:12:3: listener.port: must be …". Not thread-safe; does not block but in Load.
+// A setting is named as its flag or as its field ("listener.port"), whichever is at hand. The first error stays:
+// INVALID_ARGUMENT "--port: must be 0 to 65535, got 70000", with the field where there is no flag, and where the value
+// comes from the file "server.textproto:12:3: listener.port: must be …". Not thread-safe; does not block but in Load.
 #ifndef NABLA_SERVER_SETTINGS_H_
 #define NABLA_SERVER_SETTINGS_H_
 
+#include <google/protobuf/message.h>
 #include <google/protobuf/text_format.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -24,16 +27,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "nabla/v1/config.pb.h"
 
 namespace nabla {
 
-// The field of ServerConfig that a flag overrides; empty where there is no such flag.
-std::string FieldOfFlag(absl::string_view flag);
-
 class Settings {
  public:
-  static absl::StatusOr<Settings> Load(const std::string& file);
+  // `type` is the default instance of what the file holds; `fields` says which field a flag overrides.
+  static absl::StatusOr<Settings> Load(const std::string& file, const google::protobuf::Message& type,
+                                       std::map<std::string, std::string> fields);
 
   void Override(const std::string& flag, const std::string& value);
   void Override(const std::string& flag, int64_t value);
@@ -47,6 +48,7 @@ class Settings {
   void Read(const std::string& name, int64_t least, int64_t most, int64_t* target);
   void Read(const std::string& name, int least, int most, int* target);
   void ReadSeconds(const std::string& name, double least, double most, absl::Duration* target);
+  void ReadSecondsOrInfinity(const std::string& name, double least, double most, absl::Duration* target);
   void Read(const std::string& name, std::vector<std::string>* target);  // none of them empty, at least one
 
   // Rules between settings: `what` is wrong with one of them.
@@ -56,6 +58,9 @@ class Settings {
 
   const absl::Status& status() const { return status_; }
 
+  // The setting as messages name it: its flag with the dashes, else its field.
+  std::string Written(const std::string& name) const;
+
   // Where a message begins with the name of a setting that comes from the file: with its line and field instead.
   absl::Status Locate(const absl::Status& status) const;
 
@@ -64,16 +69,19 @@ class Settings {
 
   Settings() = default;
 
+  std::string FieldOf(const std::string& name) const;
   // The setting's field; none where the file has no message to hold it, unless it is to be made.
   Field Find(const std::string& name, bool make = false);
   bool Has(const std::string& name, const Field& field) const;
   Field Make(const std::string& flag);
+  void ReadSeconds(const std::string& name, double least, double most, bool or_infinity, absl::Duration* target);
 
   std::string file_;
-  v1::ServerConfig config_;
+  std::map<std::string, std::string> fields_;  // by flag
+  std::unique_ptr<google::protobuf::Message> config_;
   std::unique_ptr<google::protobuf::TextFormat::ParseInfoTree> locations_ =
       std::make_unique<google::protobuf::TextFormat::ParseInfoTree>();
-  std::set<std::string> overridden_;  // flags
+  std::set<std::string> overridden_;  // fields
   absl::Status status_;
 };
 

@@ -1,9 +1,12 @@
 #include "server/trace_context.h"
 
 #include <algorithm>
+#include <cstdint>
 
+#include "absl/random/random.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace nabla {
 namespace {
@@ -39,6 +42,13 @@ std::optional<TraceContext> ParseTraceparent(absl::string_view header) {
   if (header.size() > kSize && (version == "00" || header[kSize] != '-')) return std::nullopt;
   return TraceContext{
       .trace_id = std::string(trace_id), .parent_id = std::string(parent_id), .flags = std::string(flags)};
+}
+
+TraceContext NewSpan(const TraceContext& trace) {
+  thread_local absl::BitGen generator;  // seeded from the system's
+  TraceContext span = trace;
+  span.parent_id = absl::StrFormat("%016x", absl::Uniform<uint64_t>(generator) | 1);
+  return span;
 }
 
 std::string FormatTraceparent(const TraceContext& trace) {

@@ -189,6 +189,7 @@ struct ReasonRequest {
   uint64_t seed = 0;
   Priority priority = Priority::kNormal;
   std::optional<int64_t> max_model_calls;  // budget in the paper's unit; once spent, the current rollout is committed
+  std::string traceparent;  // W3C trace context that calls of other services on its behalf belong to; empty: none
 };
 
 // INVALID_ARGUMENT naming the field ("nabla.refinement.learning_rate: must be greater than 0, got -1"), or OK.

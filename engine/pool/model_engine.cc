@@ -289,7 +289,7 @@ absl::StatusOr<std::unique_ptr<ResponseScorer>> ModelEngine::OpenScorer(const Re
                                                                         const ReasonRequest& request,
                                                                         const StopToken& stop, ModelWork* work) const {
   absl::StatusOr<std::unique_ptr<RewardContext>> context =
-      reward.model->Open(Conversation(request), request.max_new_tokens, &stop);
+      reward.model->Open(Conversation(request), request.max_new_tokens, &stop, request.traceparent);
   const auto* nabla = std::get_if<NablaOptions>(&request.strategy);
   if (absl::IsUnavailable(context.status()) && stop.Check().ok() && nabla != nullptr &&
       nabla->continue_without_reward && reward.local == nullptr) {

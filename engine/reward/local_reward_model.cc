@@ -117,8 +117,8 @@ absl::StatusOr<std::unique_ptr<LocalRewardModel>> LocalRewardModel::Create(std::
 }
 
 absl::StatusOr<std::unique_ptr<RewardContext>> LocalRewardModel::Open(absl::Span<const ChatMessage> messages,
-                                                                      int max_response_tokens,
-                                                                      const StopToken* stop) const {
+                                                                      int max_response_tokens, const StopToken* stop,
+                                                                      absl::string_view /*traceparent*/) const {
   NABLA_ASSIGN_OR_RETURN(Surroundings surroundings, SplitTemplate(*model_, messages, kind_, verdict_));
   NABLA_RETURN_IF_ERROR(CheckLength(*model_, surroundings, max_response_tokens));
   std::unique_ptr<LocalRewardContext> context;

@@ -44,7 +44,8 @@ class LocalRewardModel : public RewardModel {
                                                                 int threads, Batcher* batcher);
 
   absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage> messages, int max_response_tokens,
-                                                      const StopToken* stop = nullptr) const override;
+                                                      const StopToken* stop = nullptr,
+                                                      absl::string_view traceparent = "") const override;
   absl::StatusOr<std::vector<float>> ProjectToVocabulary(absl::Span<const float> input_gradient,
                                                          int rows) const override;
   std::vector<std::string> TokenStrings() const override;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "engine/base/event.h"
 #include "engine/base/model_info.h"
@@ -62,10 +63,10 @@ class RewardModel {
 
   // OUT_OF_RANGE where the conversation and a response of that many tokens do not fit the model; INVALID_ARGUMENT where
   // the chat template refuses the conversation. `stop`, if given, ends calls of the context that wait, with its status;
-  // it outlives the context and the gradients.
+  // it outlives the context and the gradients. `traceparent` is the request's, for a model in another process.
   virtual absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage> messages,
-                                                              int max_response_tokens,
-                                                              const StopToken* stop = nullptr) const = 0;
+                                                              int max_response_tokens, const StopToken* stop = nullptr,
+                                                              absl::string_view traceparent = "") const = 0;
 
   // E·g for rows of gradients at the input embeddings: [rows, hidden] → [rows, V].
   virtual absl::StatusOr<std::vector<float>> ProjectToVocabulary(absl::Span<const float> input_gradient,

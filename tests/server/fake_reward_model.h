@@ -76,7 +76,8 @@ class FakeRewardModel : public RewardModel {
   static float LogProbOf(int position, int token) { return -1.0f / static_cast<float>(1 + position * 13 + token); }
 
   absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage> messages, int max_response_tokens,
-                                                      const StopToken* /*stop*/ = nullptr) const override {
+                                                      const StopToken* /*stop*/ = nullptr,
+                                                      absl::string_view /*traceparent*/ = "") const override {
     for (const ChatMessage& message : messages) {
       if (message.role == "nobody") return absl::InvalidArgumentError("messages: the chat template refuses nobody");
     }

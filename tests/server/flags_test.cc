@@ -32,7 +32,7 @@ class FlagsTest : public testing::Test {
   }
 
   static absl::StatusOr<ServerSetup> ReadAll() {
-    absl::StatusOr<Settings> settings = ReadFlags();
+    absl::StatusOr<Settings> settings = ReadFlags(ServerProgram());
     if (!settings.ok()) return settings.status();
     return ReadSetup(*settings);
   }
@@ -305,8 +305,11 @@ TEST_F(FlagsTest, MistakesAboutARemoteRewardModelAreErrors) {
 TEST_F(FlagsTest, AConnectionsAgeIsNoLongerThanGrpcCanCount) {
   Config("listener { max_connection_age_seconds: 2147483 }");
   EXPECT_EQ(ReadAll()->server.listener.max_connection_age, kMaxConnectionAge);
+  Config("listener { max_connection_age_seconds: inf }");
+  EXPECT_EQ(ReadAll()->server.listener.max_connection_age, absl::InfiniteDuration());
   Config("listener { max_connection_age_seconds: 2147484 }");
-  EXPECT_EQ(Error(), "FILE:1:12: listener.max_connection_age_seconds: must be 1 to 2147483 seconds, got 2147484");
+  EXPECT_EQ(Error(),
+            "FILE:1:12: listener.max_connection_age_seconds: must be 1 to 2147483 seconds or inf, got 2147484");
 }
 
 TEST_F(FlagsTest, HostAndDrainTimeoutAreChecked) {
@@ -319,7 +322,7 @@ TEST_F(FlagsTest, HostAndDrainTimeoutAreChecked) {
 
 TEST_F(FlagsTest, FilesAreCheckedWithoutLoadingModels) {
   const auto error = [] {
-    absl::StatusOr<Settings> settings = ReadFlags();
+    absl::StatusOr<Settings> settings = ReadFlags(ServerProgram());
     const absl::StatusOr<ServerSetup> setup = ReadSetup(*settings);
     return std::string(settings->Locate(CheckFiles(*setup)).message());
   };
@@ -344,7 +347,7 @@ TEST_F(FlagsTest, HyphensAreUnderscoresInNames) {
   std::string key = "--tls-key=my-key";
   std::string value = "a-b";
   std::vector<char*> arguments = {program.data(), check.data(), key.data(), value.data()};
-  SetUpFlags(static_cast<int>(arguments.size()), arguments.data());
+  SetUpFlags(ServerProgram(), static_cast<int>(arguments.size()), arguments.data());
   EXPECT_EQ(check, "--check_config");
   EXPECT_EQ(key, "--tls_key=my-key");
   EXPECT_EQ(value, "a-b");
@@ -355,17 +358,17 @@ TEST_F(FlagsTest, HelpNamesEveryFlagAndItsField) {
   std::string help = "--help";
   std::vector<char*> arguments = {program.data(), help.data()};
   testing::internal::CaptureStdout();
-  EXPECT_TRUE(PrintHelpIfAsked(2, arguments.data()));
+  EXPECT_TRUE(PrintHelpIfAsked(ServerProgram(), 2, arguments.data()));
   const std::string text = testing::internal::GetCapturedStdout();
   for (const auto& [name, flag] : absl::GetAllFlags()) {
-    if (absl::EndsWith(flag->Filename(), "server/flags.cc")) {
+    if (absl::EndsWith(flag->Filename(), "server/flags.cc") || absl::EndsWith(flag->Filename(), "server/program.cc")) {
       EXPECT_THAT(text, testing::HasSubstr(absl::StrCat("  --", name))) << "every flag is in the help";
     }
   }
   EXPECT_THAT(text, testing::HasSubstr(absl::StrCat(
                         "Tokens of one forward pass. Default: ", EnginePoolOptions().max_batch_tokens, ".\n")));
   EXPECT_THAT(text, testing::HasSubstr("  --port  (listener.port)\n      gRPC port; 0 picks a free one"));
-  EXPECT_FALSE(PrintHelpIfAsked(1, arguments.data()));
+  EXPECT_FALSE(PrintHelpIfAsked(ServerProgram(), 1, arguments.data()));
 }
 
 }  // namespace

@@ -98,12 +98,13 @@ TEST_F(ReasonerServiceTest, WithoutTokensAClientGoesByItsMetadataOrItsHost) {
   }
 }
 
-TEST_F(ReasonerServiceTest, ATraceIsLoggedAndGivenBack) {
+TEST_F(ReasonerServiceTest, ATraceIsLoggedHandedOnAndGivenBack) {
   StartServer({});
   grpc::ClientContext context;
   context.AddMetadata("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
   Reader reader = stub()->Reason(&context, Question());
-  pool()->Next()->Finish(absl::InternalError("enough"));
+  const std::shared_ptr<FakeRequest> request = pool()->Next();
+  request->Finish(absl::InternalError("enough"));
   reader->Finish();
   EXPECT_THAT(AwaitLog(1)[0], HasSubstr(" trace_id=4bf92f3577b34da6a3ce929d0e0e4736 "));
   const auto header = context.GetServerInitialMetadata().find("traceresponse");
@@ -111,6 +112,7 @@ TEST_F(ReasonerServiceTest, ATraceIsLoggedAndGivenBack) {
   const std::string response(header->second.data(), header->second.size());
   EXPECT_THAT(response, testing::MatchesRegex("00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]+-01"));
   EXPECT_THAT(response, testing::Not(HasSubstr("00f067aa0ba902b7"))) << "the span is the server's own";
+  EXPECT_EQ(request->request().traceparent, response);
 }
 
 TEST_F(ReasonerServiceTest, AnInvalidTraceIsIgnored) {
@@ -118,7 +120,9 @@ TEST_F(ReasonerServiceTest, AnInvalidTraceIsIgnored) {
   grpc::ClientContext context;
   context.AddMetadata("traceparent", "00-nonsense");
   Reader reader = stub()->Reason(&context, Question());
-  pool()->Next()->Finish(absl::InternalError("enough"));
+  const std::shared_ptr<FakeRequest> request = pool()->Next();
+  EXPECT_EQ(request->request().traceparent, "");
+  request->Finish(absl::InternalError("enough"));
   reader->Finish();
   EXPECT_THAT(AwaitLog(1)[0], testing::Not(HasSubstr("trace_id")));
   EXPECT_EQ(context.GetServerInitialMetadata().count("traceresponse"), 0u);

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <thread>
 
+#include "server/call_context.h"
+#include "server/trace_context.h"
 #include "tests/server/reward_replica.h"
 
 namespace nabla {
@@ -15,6 +17,8 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 const std::vector<ChatMessage> kQuestion = {{"user", "How many?"}};
@@ -364,6 +368,56 @@ TEST(RemoteRewardModelTest, ATokenFileThatIsNotThereIsNamed) {
   options.client.token_file = "no/such/file";
   EXPECT_EQ(RemoteRewardModel::Connect(options, NoProjection).status(),
             absl::InvalidArgumentError("--reward_token_file: cannot read no/such/file: No such file or directory"));
+}
+
+// Answers nothing; keeps the traceparents of its calls.
+class TraceKeeper final : public v1::RewardModel::Service {
+ public:
+  grpc::Status Score(grpc::ServerContext* context, const v1::ScoreRequest* /*request*/,
+                     v1::ScoreResponse* /*response*/) override {
+    return Keep(*context);
+  }
+  grpc::Status ScoreGradient(grpc::ServerContext* context, const v1::ScoreGradientRequest* /*request*/,
+                             v1::ScoreGradientResponse* /*response*/) override {
+    return Keep(*context);
+  }
+  std::vector<std::string> traceparents() const {
+    const std::lock_guard<std::mutex> lock(mu_);
+    return traceparents_;
+  }
+
+ private:
+  grpc::Status Keep(const grpc::ServerContext& context) {
+    const std::lock_guard<std::mutex> lock(mu_);
+    traceparents_.emplace_back(Header(context, kTraceparentHeader));
+    return grpc::Status::OK;
+  }
+
+  mutable std::mutex mu_;
+  std::vector<std::string> traceparents_ ABSL_GUARDED_BY(mu_);
+};
+
+TEST(RewardClientTest, EveryCallIsASpanOfItsRequestsTrace) {
+  TraceKeeper service;
+  const auto listener = Listener::Create({}, {&service}).value();
+  listener->SetServing(v1::RewardModel::service_full_name(), true);
+  RewardClientOptions options;
+  options.channel.address = absl::StrCat("127.0.0.1:", listener->port());
+  const auto client = RewardClient::Create(options).value();
+  const std::optional<TraceContext> trace = ParseTraceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+  v1::ScoreResponse response;
+  v1::ScoreGradientResponse gradient;
+  EXPECT_EQ(client->Score({}, &response, nullptr, trace), absl::OkStatus());
+  EXPECT_EQ(client->ScoreGradient({}, &gradient, nullptr, trace), absl::OkStatus());
+  EXPECT_EQ(client->Score({}, &response, nullptr, std::nullopt), absl::OkStatus());
+  const std::vector<std::string> sent = service.traceparents();
+  ASSERT_EQ(sent.size(), 3u);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_THAT(sent[i], MatchesRegex("00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]+-01"));
+    EXPECT_THAT(sent[i], Not(HasSubstr("00f067aa0ba902b7")));
+  }
+  EXPECT_NE(sent[0], sent[1]);
+  EXPECT_EQ(sent[2], "");
 }
 
 }  // namespace

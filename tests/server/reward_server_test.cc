@@ -1,6 +1,7 @@
 // Ports, health, tokens and draining of the running reward server.
 #include "server/reward_server.h"
 
+#include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 
@@ -12,6 +13,9 @@
 
 namespace nabla {
 namespace {
+
+using ::testing::StartsWith;
+using ::testing::UnorderedElementsAre;
 
 class RewardServerTest : public testing::Test {
  protected:
@@ -68,6 +72,7 @@ class RewardServerTest : public testing::Test {
   std::shared_ptr<grpc::Channel> channel_;
 };
 
+constexpr char kTraceparent[] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 constexpr char kService[] = "nabla.v1.RewardModel";
 constexpr auto kServing = grpc::health::v1::HealthCheckResponse::SERVING;
 constexpr auto kNotServing = grpc::health::v1::HealthCheckResponse::NOT_SERVING;
@@ -164,6 +169,32 @@ TEST_F(RewardServerTest, ShowsItsTokenToAServerThatAsksForOne) {
   const absl::Status refused = remote->Open({{"user", "x"}}, 8).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
   EXPECT_NE(refused.message().find("refuses this server ("), std::string::npos) << refused;
+}
+
+TEST_F(RewardServerTest, CallsThatFailAreLoggedWithTheirTrace) {
+  const TestFolder folder;
+  StartAskingForToken(folder);
+  RemoteRewardModelOptions options;
+  options.client.channel.address = address();
+  options.client.token_file = folder.Write("token", "secret");
+  const auto remote = RemoteRewardModel::Connect(options, NoProjection).value();
+  EXPECT_TRUE(remote->Open({{"user", "x"}}, 8, nullptr, kTraceparent).ok());
+  EXPECT_FALSE(remote->Open({{"nobody", "x"}}, 8, nullptr, kTraceparent).ok());
+  EXPECT_FALSE(remote->Open({{"nobody", "x"}}, 8).ok());
+  EXPECT_EQ(GetInfo().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  server_->Drain();
+  const std::lock_guard<std::mutex> lock(mu_);
+  std::vector<std::string> failed;
+  for (const std::string& line : log_) {
+    if (line.find("event=call_failed") != std::string::npos) failed.push_back(line.substr(line.find("method=")));
+  }
+  EXPECT_THAT(
+      failed,
+      UnorderedElementsAre(
+          StartsWith("method=Score trace_id=4bf92f3577b34da6a3ce929d0e0e4736 client=nabla code=INVALID_ARGUMENT "
+                     "message=\"messages: the chat template refuses nobody\" duration_seconds="),
+          StartsWith("method=Score client=nabla code=INVALID_ARGUMENT "),
+          StartsWith("method=GetInfo code=UNAUTHENTICATED ")));
 }
 
 TEST_F(RewardServerTest, IsReachedByMutualTls) {

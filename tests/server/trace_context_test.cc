@@ -15,6 +15,19 @@ TEST(TraceContextTest, AValidHeaderIsRead) {
   EXPECT_EQ(FormatTraceparent(*trace), header);
 }
 
+TEST(TraceContextTest, ANewSpanIsOfTheSameTrace) {
+  const TraceContext trace = {
+      .trace_id = "4bf92f3577b34da6a3ce929d0e0e4736", .parent_id = "00f067aa0ba902b7", .flags = "01"};
+  const TraceContext first = NewSpan(trace), second = NewSpan(trace);
+  for (const TraceContext& span : {first, second}) {
+    EXPECT_EQ(span.trace_id, trace.trace_id);
+    EXPECT_EQ(span.flags, trace.flags);
+    EXPECT_NE(span.parent_id, trace.parent_id);
+    EXPECT_TRUE(ParseTraceparent(FormatTraceparent(span)).has_value());
+  }
+  EXPECT_NE(first.parent_id, second.parent_id);
+}
+
 TEST(TraceContextTest, ALaterVersionMayGoOn) {
   EXPECT_TRUE(ParseTraceparent("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-will-be").has_value());
   EXPECT_FALSE(ParseTraceparent("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.what-will-be").has_value());

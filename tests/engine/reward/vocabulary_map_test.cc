@@ -11,8 +11,8 @@ namespace {
 class Vocabulary : public RewardModel {
  public:
   explicit Vocabulary(std::shared_ptr<const Tokenizer> tokenizer) : tokenizer_(std::move(tokenizer)) {}
-  absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage>, int,
-                                                      const StopToken*) const override {
+  absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage>, int, const StopToken*,
+                                                      absl::string_view) const override {
     return absl::UnimplementedError("");
   }
   absl::StatusOr<std::vector<float>> ProjectToVocabulary(absl::Span<const float>, int) const override {
