@@ -34,7 +34,7 @@ RUN case "$VARIANT" in \
 
 WORKDIR /src
 COPY . .
-RUN cmake -S . -B build/image -G Ninja -DCMAKE_BUILD_TYPE=Release -DNABLA_BUILD_TESTS=OFF -DNABLA_LIBTORCH=/opt/nabla/python/torch \
+RUN cmake -S . -B build/image -G Ninja -DCMAKE_BUILD_TYPE=Release -DNABLA_BUILD_TESTS=OFF -DNABLA_BUILD_BENCH=OFF -DNABLA_LIBTORCH=/opt/nabla/python/torch \
     && cmake --build build/image --target nabla nabla-server nabla-reward-server \
     && install -D --strip --target-directory=/image/opt/nabla/bin \
       build/image/bin/nabla build/image/bin/nabla-server build/image/bin/nabla-reward-server \

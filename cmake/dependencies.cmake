@@ -12,6 +12,8 @@ if(NABLA_BUILD_SERVER)
   find_package(Protobuf REQUIRED)
   find_package(gRPC REQUIRED)
   find_package(prometheus-cpp REQUIRED)
+endif()
+if(NABLA_BUILD_BENCH)
   find_package(benchmark REQUIRED)
 endif()
 

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"
 
 # What a build for developers needs and that of an image does not.
-NOT_IN_IMAGE = {"ccache", "python3-venv", "libgtest-dev", "libgmock-dev"}
+NOT_IN_IMAGE = {"ccache", "python3-venv", "libgtest-dev", "libgmock-dev", "libbenchmark-dev"}
 # Of compose.yaml, with the Kubernetes manifest and the config file of each.
 SERVICES = (("nabla-server", "kubernetes/server.yaml", "nabla.textproto"), ("nabla-reward", "kubernetes/reward.yaml", "reward.textproto"))
 SUFFIXES = ("_bucket", "_sum", "_count")
