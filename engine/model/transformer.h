@@ -75,8 +75,7 @@ class Transformer {
   template <typename Attention>
   torch::Tensor Run(torch::Tensor x, const Attention& attend) const;
   torch::Tensor Norm(const torch::Tensor& x, const torch::Tensor& weight) const;
-  torch::Tensor Rotate(const torch::Tensor& x, int64_t position) const;
-  torch::Tensor Attend(const torch::Tensor& query, const torch::Tensor& keys, const torch::Tensor& values) const;
+  torch::Tensor Rotate(const torch::Tensor& x, const torch::Tensor& cosines, const torch::Tensor& sines) const;
 
   DecoderWeights weights_;
   std::shared_ptr<const CpuDecoder> cpu_;            // null on other devices

@@ -32,7 +32,7 @@ class RecordingSink : public EventSink {
 class SessionTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    model_ = Model::Load(LanguageModelFolder(), "float32", TestDevice(), 0).value();
+    model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value();
     runner_ = NewRunner(model_);
     drafting_runner_ = std::make_shared<ModelRunner>(model_, runner_->kv_pool(), &runner_->batcher(),
                                                      std::make_shared<const DraftModel>(model_));

@@ -4,7 +4,6 @@
 
 #include "absl/status/status.h"
 #include "engine/decode/batcher.h"
-#include "tests/engine/test_models.h"
 
 namespace nabla {
 namespace {
@@ -18,14 +17,14 @@ EmbeddingTable Table() {
 }
 
 TEST(EmbeddingProjectionTest, MultipliesEveryRowWithEveryToken) {
-  const auto projection = EmbeddingProjection::Create(Table(), TestDevice(), nullptr).value();
+  const auto projection = EmbeddingProjection::Create(Table(), "cpu", nullptr).value();
   const std::vector<float> gradient = {1, 10, -1, 0};
   EXPECT_EQ(projection->Project(gradient, 2).value(), (std::vector<float>{21, 43, 65, -1, -3, -5}));
 }
 
 TEST(EmbeddingProjectionTest, RunsOnTheBatcherWhereThereIsOne) {
   Batcher batcher({});
-  const auto projection = EmbeddingProjection::Create(Table(), TestDevice(), &batcher).value();
+  const auto projection = EmbeddingProjection::Create(Table(), "cpu", &batcher).value();
   EXPECT_EQ(projection->Project(std::vector<float>{1, 0}, 1).value(), (std::vector<float>{1, 3, 5}));
 }
 
@@ -33,17 +32,17 @@ TEST(EmbeddingProjectionTest, KeepsTheTableAlive) {
   EmbeddingTable table = Table();
   const auto owner = std::make_shared<int>(0);
   table.owner = owner;
-  const auto projection = EmbeddingProjection::Create(std::move(table), TestDevice(), nullptr).value();
+  const auto projection = EmbeddingProjection::Create(std::move(table), "cpu", nullptr).value();
   EXPECT_GT(owner.use_count(), 1);
 }
 
 TEST(EmbeddingProjectionTest, ATableThatDoesNotFitItselfIsRefused) {
   EmbeddingTable table = Table();
   table.vocabulary_size = 4;
-  EXPECT_EQ(EmbeddingProjection::Create(table, TestDevice(), nullptr).status(),
+  EXPECT_EQ(EmbeddingProjection::Create(table, "cpu", nullptr).status(),
             absl::InvalidArgumentError("embedding: has 24 bytes; 4 tokens of 2 float32 numbers are 32"));
   table.dtype = "int8";
-  EXPECT_EQ(EmbeddingProjection::Create(table, TestDevice(), nullptr).status(),
+  EXPECT_EQ(EmbeddingProjection::Create(table, "cpu", nullptr).status(),
             absl::InvalidArgumentError("embedding: dtype is \"int8\"; expected float32 or bfloat16"));
   EXPECT_EQ(EmbeddingProjection::Create(Table(), "tpu", nullptr).status(),
             absl::InvalidArgumentError("device is \"tpu\"; expected cpu, cuda:N or auto"));

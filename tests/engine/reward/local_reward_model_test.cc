@@ -12,7 +12,7 @@ namespace {
 
 const std::vector<ChatMessage> kQuestion = {{"user", "How many apples?"}};
 
-std::shared_ptr<const Model> Judge() { return Model::Load(JudgeFolder(), "float32", TestDevice(), 0).value(); }
+std::shared_ptr<const Model> Judge() { return Model::Load(JudgeFolder(), "float32", "cpu", 0).value(); }
 
 // Logits at the last position of a text, computed without any cache.
 torch::Tensor LastLogits(const Model& model, const std::vector<int32_t>& ids) {
@@ -96,7 +96,7 @@ TEST(LocalRewardModelTest, AOneTokenResponseHasAGradient) {
 // As one batch, behind what is kept, and as many as there is room for at once.
 TEST(LocalRewardModelTest, ScoringTogetherGivesWhatScoringOneByOneGives) {
   const auto judge = Judge();
-  const auto classifier = Model::Load(ClassifierFolder(), "float32", TestDevice(), 0).value();
+  const auto classifier = Model::Load(ClassifierFolder(), "float32", "cpu", 0).value();
   for (const RewardKind kind : {RewardKind::kLikelihood, RewardKind::kVerdict, RewardKind::kClassifier}) {
     const auto& model = kind == RewardKind::kClassifier ? classifier : judge;
     const auto reward = LocalRewardModel::Create(NewRunner(model), kind, VerdictOptions{.yes = "Y", .no = "N"}).value();
@@ -147,7 +147,7 @@ TEST(LocalRewardModelTest, AContextKeepsToTheMemoryItSaysItNeeds) {
 }
 
 TEST(LocalRewardModelTest, ModelAndKindMustGoTogether) {
-  const auto classifier = Model::Load(ClassifierFolder(), "float32", TestDevice(), 0).value();
+  const auto classifier = Model::Load(ClassifierFolder(), "float32", "cpu", 0).value();
   EXPECT_EQ(
       LocalRewardModel::Create(NewRunner(classifier), RewardKind::kLikelihood, VerdictOptions()).status().message(),
       "reward model rm is a Qwen3ForSequenceClassification; reward kind likelihood or verdict needs a …ForCausalLM");
