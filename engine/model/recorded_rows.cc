@@ -22,12 +22,14 @@ std::vector<torch::Tensor*> MatricesOf(CpuGradient::Tape::Layer& layer) {
 
 RecordedRows::RecordedRows(const DecoderWeights& weights, int64_t first_position, int64_t capacity,
                            std::shared_ptr<MemoryBudget> budget)
-    : tape_(CpuGradient::NewTape(weights, first_position, capacity)), capacity_(capacity), budget_(std::move(budget)) {
+    : tape_(CpuGradient::NewTape(weights, first_position, /*rows=*/0)), budget_(std::move(budget)) {
   const auto count = [this](const torch::Tensor& matrix) { row_bytes_ += matrix.size(1) * matrix.element_size(); };
   for (CpuGradient::Tape::Layer& layer : tape_.layers) {
     for (const torch::Tensor* matrix : MatricesOf(layer)) count(*matrix);
   }
   count(tape_.last);
+  capacity_ = budget_ != nullptr ? std::min(capacity, budget_->left() / row_bytes_) : capacity;
+  tape_ = CpuGradient::NewTape(weights, first_position, capacity_);
 }
 
 RecordedRows::~RecordedRows() {

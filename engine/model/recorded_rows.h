@@ -5,10 +5,9 @@
 //   body.Extend({{&cache, ids, &record}});                       // records the rows behind the prompt
 //   if (record.Holds(response)) tape = record.TapeOf(first, count, cache);
 //
-// Rows count from the first position. A row costs about what its keys and values take in all layers, twelve times
-// (SmolLM2: 0.6 MB in float32); those that go over the budget are left out, and whoever wants them computes them again,
-// to the same bits. Belongs to one request; not thread-safe, but for the columns of one row, which threads may write
-// side by side.
+// Rows count from the first position. A row takes about twelve times what its keys and values do (SmolLM2: 0.6 MB in
+// float32); rows that would go over the budget are left out, and whoever wants them computes them again, to the same
+// bits. Belongs to one request; not thread-safe, but for the columns of one row, which threads may write side by side.
 #ifndef NABLA_ENGINE_MODEL_RECORDED_ROWS_H_
 #define NABLA_ENGINE_MODEL_RECORDED_ROWS_H_
 
@@ -28,7 +27,8 @@ namespace nabla {
 
 class RecordedRows {
  public:
-  // `budget` may be null: there is none.
+  // Room for `capacity` rows, or as many as the budget has left; memory is touched as it is used. `budget` may be null:
+  // there is none.
   RecordedRows(const DecoderWeights& weights, int64_t first_position, int64_t capacity,
                std::shared_ptr<MemoryBudget> budget);
   ~RecordedRows();
@@ -54,9 +54,9 @@ class RecordedRows {
 
  private:
   CpuGradient::Tape tape_;  // of all rows; keys and values are the cache's
-  const int64_t capacity_;
   const std::shared_ptr<MemoryBudget> budget_;
   int64_t row_bytes_ = 0;
+  int64_t capacity_ = 0;
   int64_t paid_rows_ = 0;
   std::vector<int32_t> ids_;  // of the rows that are there
 };
