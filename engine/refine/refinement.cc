@@ -127,13 +127,19 @@ absl::StatusOr<RefinementResult> RefineAhead(const SessionState& state, Response
   std::optional<Descent> descent;
   NABLA_RETURN_IF_ERROR(state.runner->Compute([&] { descent.emplace(state, options, rows); }));
   RefinementResult result;
+  std::vector<std::shared_ptr<const GradientField>> fields;  // argmaxes that flip go back to tokens they had before
+  if (initial != nullptr) fields.push_back(initial);
   while (!descent->done()) {
     NABLA_RETURN_IF_ERROR(state.stop->Check());
-    std::shared_ptr<const GradientField> field = result.gradient_steps == 0 ? initial : nullptr;
+    const auto known = std::find_if(fields.begin(), fields.end(), [&](const auto& field) {
+      return absl::MakeConstSpan(field->response()) == absl::MakeConstSpan(descent->tokens());
+    });
+    std::shared_ptr<const GradientField> field = known != fields.end() ? *known : nullptr;
     if (field == nullptr) {
       NABLA_ASSIGN_OR_RETURN(GradientField fresh,
                              GradientField::Compute(state, scorer, options, descent->tokens(), first));
       field = std::make_shared<const GradientField>(std::move(fresh));
+      fields.push_back(field);
       if (result.gradient_steps == 0) initial = field;
     }
     // update_postfix holds L×V here, as its logits are.

@@ -67,6 +67,16 @@ TEST_F(RefinementTest, MirrorDescentMovesLogitsAgainstTheGradientAtTheOneHots) {
   EXPECT_GT(result.gradient_norm, 0);
 }
 
+// What the published code computes afresh in every step without caching, and whenever an argmax flips back.
+TEST_F(RefinementTest, TokensThatAreTriedAgainNeedNoNewGradient) {
+  const Parts parts = RolledOut(kGreedy);
+  RefinementOptions options{.iterations = 5, .learning_rate = 1e-6, .gradient_caching = false};
+  const int before = usage_.gradient_steps_computed;
+  const RefinementResult result = Refine(parts, options);
+  EXPECT_EQ(result.gradient_steps, 5);
+  EXPECT_EQ(usage_.gradient_steps_computed - before, 1);
+}
+
 TEST_F(RefinementTest, ATrustRegionBoundsHowFarLogitsGo) {
   const Parts parts = RolledOut(kGreedy);
   const torch::Tensor before = FirstLogits(parts);
