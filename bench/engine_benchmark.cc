@@ -294,8 +294,8 @@ class Bench {
     SetShare(state, LayerOperations(tokens, tokens / 2.0) + HeadOperations(), WeightBytes());
   }
 
-  // RefineAhead on a rollout of `ahead` tokens behind the prompt, as it follows one in a request, with a learning rate
-  // that moves no argmax: one gradient through both models, then `iterations` of Adam with it.
+  // RefineAhead on a scored rollout of `ahead` tokens behind the prompt, as it follows one in a request, with a
+  // learning rate that moves no argmax: one gradient through both models, then `iterations` of Adam with it.
   void Refine(benchmark::State& state, int ahead, int iterations) const {
     const StopToken stop;
     NoSink sink;
@@ -309,20 +309,19 @@ class Bench {
     RefinementOptions options;
     options.iterations = iterations;
     options.learning_rate = 1e-3;
+    absl::StatusOr<std::unique_ptr<RewardContext>> context = reward_model_->Open({{"user", kQuestion}}, ahead, &stop);
+    if (Failed(state, context.status())) return;
+    ResponseScorer scorer(reward_model_.get(), map_.get(), *std::move(context), &usage.reward_model);
+    if (Failed(state, scorer.Score(session.response).status())) return;
     for (auto _ : state) {
-      state.PauseTiming();  // a fresh context: the reward model has seen no more than the prompt
-      absl::StatusOr<std::unique_ptr<RewardContext>> context = reward_model_->Open({{"user", kQuestion}}, ahead, &stop);
-      if (Failed(state, context.status())) return;
-      ResponseScorer scorer(reward_model_.get(), map_.get(), *std::move(context), &usage.reward_model);
       std::shared_ptr<const GradientField> field;
-      state.ResumeTiming();
       const absl::StatusOr<RefinementResult> result = RefineAhead(session, scorer, options, field);
       if (Failed(state, result.status())) return;
       state.counters["gradient_steps"] = result->gradient_steps;
     }
-    // Backwards through both, forwards through the reward model and, where rollouts are not recorded, the language
-    // model, logits and their way back to hidden states, and G of the one free row.
-    const double operations = (session.record != nullptr ? 3 : 4) *
+    // Backwards through both and, where passes are not recorded, forwards; logits and their way back to hidden states,
+    // and G of the one free row.
+    const double operations = (session.record != nullptr ? 2 : 4) *
                                   LayerOperations(ahead, static_cast<double>(prompt_.size()) + ahead / 2.0) +
                               (2.0 * ahead + 2) * HeadOperations();
     SetShare(state, operations, 2 * WeightBytes());

@@ -57,8 +57,9 @@ class RemoteRewardModel::Context final : public RewardContext {
     return rewards;
   }
 
-  absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first) override {
+  absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first, bool scored) override {
     v1::ScoreGradientRequest request = shared_->NewRequest(response, first);
+    request.set_scored(scored);
     request.set_gradient_type(type_);
     if (has_log_probs_) request.set_log_probs_end(1);  // all that is looked at with update_postfix off
     v1::ScoreGradientResponse answer;

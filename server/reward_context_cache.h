@@ -42,6 +42,7 @@ class RewardContextCache {
   struct GradientRows {
     std::vector<int32_t> response;
     int first = -1;  // -1: none
+    bool scored = false;
     double reward = 0;
     decltype(RewardGradient::log_probs) log_probs;
   };

@@ -370,12 +370,17 @@ absl::Status RewardService::AnswerScoreGradient(const v1::ScoreGradientRequest& 
   const int first = static_cast<int>(request.first());
   const auto score = [&](Lease& lease) -> absl::Status {
     RewardContextCache::GradientRows& rows = lease.rows();
-    if (!request.omit_gradient() || rows.first != first || rows.response != ids) {
-      NABLA_ASSIGN_OR_RETURN(RewardGradient gradient, lease.context().ScoreGradient(ids, first));
+    const bool known = rows.first == first && rows.scored == request.scored() && rows.response == ids;
+    if (!request.omit_gradient() || !known) {
+      NABLA_ASSIGN_OR_RETURN(RewardGradient gradient, lease.context().ScoreGradient(ids, first, request.scored()));
       if (!request.omit_gradient()) {
         PackFloats(gradient.input_gradient, request.gradient_type(), response->mutable_input_gradient());
       }
-      rows = {.response = ids, .first = first, .reward = gradient.reward, .log_probs = std::move(gradient.log_probs)};
+      rows = {.response = ids,
+              .first = first,
+              .scored = request.scored(),
+              .reward = gradient.reward,
+              .log_probs = std::move(gradient.log_probs)};
     }
     response->set_reward(rows.reward);
     if (request.log_probs_end() > request.log_probs_begin()) {

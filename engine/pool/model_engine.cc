@@ -151,8 +151,8 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
                                            std::move(activations));
     });
   };
-  NABLA_ASSIGN_OR_RETURN(
-      runner_, run(writer, UsesDraftModel(options, *writer), std::make_shared<MemoryBudget>(options.activation_bytes)));
+  const auto activations = std::make_shared<MemoryBudget>(options.activation_bytes);
+  NABLA_ASSIGN_OR_RETURN(runner_, run(writer, UsesDraftModel(options, *writer), activations));
   infos_.model = writer->info();
   if (draft != nullptr) {
     NABLA_ASSIGN_OR_RETURN(draft_runner_, run(draft));
@@ -170,7 +170,7 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
   }
   for (size_t i = 0; i < rewards.size(); ++i) {
     Reward reward;
-    NABLA_ASSIGN_OR_RETURN(reward.runner, run(judges[i]));
+    NABLA_ASSIGN_OR_RETURN(reward.runner, run(judges[i], /*drafts=*/false, activations));
     NABLA_ASSIGN_OR_RETURN(std::unique_ptr<LocalRewardModel> local,
                            LocalRewardModel::Create(reward.runner, rewards[i]));
     reward.local = local.get();

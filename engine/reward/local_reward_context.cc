@@ -32,10 +32,12 @@ class ExtendJob : public SequenceJob {
   // hidden [n, H] of ids [begin, begin + n); on the execution thread.
   using OnRows = std::function<absl::Status(const torch::Tensor& hidden, int64_t begin)>;
 
-  ExtendJob(KvCache* cache, const StopToken* stop, absl::Span<const int32_t> ids, ModelWork* work, OnRows on_rows)
-      : SequenceJob(cache, stop), ids_(ids), work_(*work), on_rows_(std::move(on_rows)) {}
+  ExtendJob(KvCache* cache, RecordedRows* record, const StopToken* stop, absl::Span<const int32_t> ids, ModelWork* work,
+            OnRows on_rows)
+      : SequenceJob(cache, stop), record_(record), ids_(ids), work_(*work), on_rows_(std::move(on_rows)) {}
 
   absl::Span<const int32_t> pending() const override { return ids_.subspan(done_); }
+  RecordedRows* record() override { return record_; }
 
   void OnHidden(const torch::Tensor& hidden) override {
     ++work_.forward_passes;
@@ -45,6 +47,7 @@ class ExtendJob : public SequenceJob {
   }
 
  private:
+  RecordedRows* const record_;
   const absl::Span<const int32_t> ids_;
   ModelWork& work_;
   const OnRows on_rows_;
@@ -77,7 +80,7 @@ LocalRewardContext::LocalRewardContext(std::shared_ptr<ModelRunner> runner, Rewa
       kind_(kind),
       score_weight_(std::move(score_weight)),
       before_(std::move(surroundings.before)),
-      after_(std::move(surroundings.after)),
+      after_(kind == RewardKind::kLikelihood ? std::vector<int32_t>() : std::move(surroundings.after)),
       max_response_tokens_(max_response_tokens),
       stop_(stop),
       cache_(runner_->kv_pool()),
@@ -108,13 +111,8 @@ absl::Status LocalRewardContext::Prefill() {
 }
 
 absl::StatusOr<double> LocalRewardContext::Score(absl::Span<const int32_t> response) {
-  if (kind_ == RewardKind::kLikelihood) {
-    NABLA_RETURN_IF_ERROR(Keep(response, {}, nullptr));
-    return std::accumulate(log_probs_.begin(), log_probs_.end(), 0.0);
-  }
-  double reward = 0;
-  NABLA_RETURN_IF_ERROR(Keep(response, after_, &reward));
-  return reward;
+  NABLA_RETURN_IF_ERROR(Keep(response, after_));
+  return kind_ == RewardKind::kLikelihood ? std::accumulate(log_probs_.begin(), log_probs_.end(), 0.0) : score_;
 }
 
 absl::StatusOr<std::vector<double>> LocalRewardContext::ScoreAll(
@@ -129,7 +127,7 @@ absl::StatusOr<std::vector<double>> LocalRewardContext::ScoreAll(
   // What all begin with is run once, and stays for those to come.
   const int64_t common = CommonLength(responses[order.front()], responses[order.back()]);
   const absl::Span<const int32_t> beginning = responses[order.front()].subspan(0, common);
-  if (CommonPrefix(beginning) < common) NABLA_RETURN_IF_ERROR(Keep(beginning, {}, nullptr));
+  if (CommonPrefix(beginning) < common) NABLA_RETURN_IF_ERROR(Keep(beginning, {}));
   // In turn, each shares with the one before what it begins with; together, only with what is kept.
   int64_t shared_in_turn = 0, shared_together = 0;
   absl::Span<const int32_t> before = kept_;
@@ -164,11 +162,8 @@ LocalRewardContext::Tail LocalRewardContext::TailOf(absl::Span<const int32_t> re
   const int common = CommonPrefix(response);
   Tail tail{.common = common, .fresh = response.subspan(common), .ids = {}, .cache = cache_.Fork(before() + common)};
   tail.ids.assign(tail.fresh.begin(), tail.fresh.end());
-  if (kind_ != RewardKind::kLikelihood) {
-    tail.ids.insert(tail.ids.end(), after_.begin(), after_.end());
-  } else if (!tail.ids.empty()) {
-    tail.ids.pop_back();  // nobody asks what comes behind it
-  }
+  tail.ids.insert(tail.ids.end(), after_.begin(), after_.end());
+  if (kind_ == RewardKind::kLikelihood && !tail.ids.empty()) tail.ids.pop_back();  // nobody asks what comes behind it
   return tail;
 }
 
@@ -182,15 +177,19 @@ absl::Status LocalRewardContext::ScoreTogether(absl::Span<Tail> tails) {
       tail.hidden = torch::empty({static_cast<int64_t>(tail.fresh.size()), hidden_.size(1)}, hidden_.options());
       tail.hidden[0].copy_(hidden_[tail.common]);
     }
-    if (tail.ids.empty()) continue;
-    jobs.emplace_back(&tail.cache, stop_, tail.ids, &work_, [&](const torch::Tensor& hidden, int64_t begin) {
-      if (likelihood) {
-        tail.hidden.narrow(0, begin + 1, hidden.size(0)).copy_(hidden);
-      } else if (begin + hidden.size(0) == static_cast<int64_t>(tail.ids.size())) {
-        tail.reward = ScoreOf(hidden[-1]).item<double>();
-      }
-      return absl::OkStatus();
-    });
+    if (tail.ids.empty()) {
+      NABLA_RETURN_IF_ERROR(runner_->Compute([&] { tail.reward = ScoreOf(hidden_[tail.common]); }));
+      continue;
+    }
+    jobs.emplace_back(&tail.cache, /*record=*/nullptr, stop_, tail.ids, &work_,
+                      [&](const torch::Tensor& hidden, int64_t begin) {
+                        if (likelihood) {
+                          tail.hidden.narrow(0, begin + 1, hidden.size(0)).copy_(hidden);
+                        } else if (begin + hidden.size(0) == static_cast<int64_t>(tail.ids.size())) {
+                          tail.reward = ScoreOf(hidden[-1]);
+                        }
+                        return absl::OkStatus();
+                      });
     running.push_back(&jobs.back());
   }
   if (!running.empty()) NABLA_RETURN_IF_ERROR(runner_->Run(running));
@@ -216,16 +215,35 @@ absl::Status LocalRewardContext::ScoreTogether(absl::Span<Tail> tails) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<RewardGradient> LocalRewardContext::ScoreGradient(absl::Span<const int32_t> response, int first) {
-  if (first > CommonPrefix(response)) NABLA_RETURN_IF_ERROR(Keep(response.subspan(0, first), {}, nullptr));
+absl::StatusOr<RewardGradient> LocalRewardContext::ScoreGradient(absl::Span<const int32_t> response, int first,
+                                                                 bool scored) {
+  scored = scored && model_->body().can_record();
+  if (scored) {
+    if (record_ == nullptr) NABLA_RETURN_IF_ERROR(BeginRecord());
+    NABLA_RETURN_IF_ERROR(Keep(response, after_));
+  } else if (first > CommonPrefix(response)) {
+    NABLA_RETURN_IF_ERROR(Keep(response.subspan(0, first), {}));
+  }
   RewardGradient result;
   NABLA_RETURN_IF_ERROR(RunAlone([&]() -> absl::Status {
     if (stop_ != nullptr) NABLA_RETURN_IF_ERROR(stop_->Check());
-    result =
-        kind_ == RewardKind::kLikelihood ? LikelihoodGradient(response, first) : ScoreHeadGradient(response, first);
+    result = kind_ == RewardKind::kLikelihood ? LikelihoodGradient(response, first, scored)
+                                              : ScoreHeadGradient(response, first, scored);
     return absl::OkStatus();
   }));
   return result;
+}
+
+// Whoever wants one gradient will want more: what is kept is run once more to be recorded, as is all that is scored
+// from now on.
+absl::Status LocalRewardContext::BeginRecord() {
+  return GuardTorch([this] {
+    const std::shared_ptr<MemoryBudget>& budget = runner_->activations();
+    const int64_t capacity = budget != nullptr ? max_response_tokens_ + static_cast<int64_t>(after_.size()) : 0;
+    record_ = std::make_unique<RecordedRows>(model_->body().weights(), before(), capacity, budget);
+    if (capacity > 0) Forget(0);
+    return absl::OkStatus();
+  });
 }
 
 absl::Status LocalRewardContext::RunAlone(const std::function<absl::Status()>& work) {
@@ -236,31 +254,31 @@ int LocalRewardContext::CommonPrefix(absl::Span<const int32_t> response) const {
   return static_cast<int>(CommonLength(response, kept_));
 }
 
-// Makes the cache hold exactly `response`. `after` is run behind it and dropped again; its score goes to `score`.
-absl::Status LocalRewardContext::Keep(absl::Span<const int32_t> response, absl::Span<const int32_t> after,
-                                      double* score) {
+// Makes the cache hold exactly `response` and `after`.
+absl::Status LocalRewardContext::Keep(absl::Span<const int32_t> response, absl::Span<const int32_t> after) {
   const int common = CommonPrefix(response);
-  Forget(common);
   const absl::Span<const int32_t> fresh = response.subspan(common);
+  if (fresh.empty() && kept_.size() == response.size() && kept_after_ == after.size()) return absl::OkStatus();
+  Forget(common);
   std::vector<int32_t> ids(fresh.begin(), fresh.end());
   ids.insert(ids.end(), after.begin(), after.end());
-  if (ids.empty()) return absl::OkStatus();
-  ExtendJob job(&cache_, stop_, ids, &work_, [&](const torch::Tensor& hidden, int64_t begin) {
-    const int64_t rows = hidden.size(0), count = std::min(rows, static_cast<int64_t>(fresh.size()) - begin);
+  ExtendJob job(&cache_, record_.get(), stop_, ids, &work_, [&](const torch::Tensor& hidden, int64_t begin) {
+    const int64_t count = std::min(hidden.size(0), static_cast<int64_t>(fresh.size()) - begin);
     if (count > 0) {
       hidden_.narrow(0, common + begin + 1, count).copy_(hidden.narrow(0, 0, count));
       if (kind_ == RewardKind::kLikelihood) AddLogProbs(fresh.subspan(begin, count), common + begin);
     }
-    if (score != nullptr && begin + rows == static_cast<int64_t>(ids.size()))
-      *score = ScoreOf(hidden[-1]).item<double>();
+    const bool at_end = begin + hidden.size(0) == static_cast<int64_t>(ids.size());
+    if (at_end && after.size() == after_.size()) score_ = ScoreOf(hidden[-1]);
     return absl::OkStatus();
   });
-  if (absl::Status status = runner_->Run(job); !status.ok()) {
+  absl::Status status = ids.empty() ? runner_->Compute([&] { score_ = ScoreOf(hidden_[common]); }) : runner_->Run(job);
+  if (!status.ok()) {
     Forget(common);
     return status;
   }
   kept_.assign(response.begin(), response.end());
-  cache_.Truncate(before() + static_cast<int64_t>(response.size()));
+  kept_after_ = after.size();
   return absl::OkStatus();
 }
 
@@ -274,58 +292,63 @@ void LocalRewardContext::AddLogProbs(absl::Span<const int32_t> tokens, int64_t f
 // Keeps the first `count` tokens only.
 void LocalRewardContext::Forget(int count) {
   kept_.resize(count);
+  kept_after_ = 0;
   cache_.Truncate(before() + count);
   if (kind_ == RewardKind::kLikelihood) log_probs_.resize(count);
 }
 
-torch::Tensor LocalRewardContext::ScoreOf(const torch::Tensor& hidden) const {
-  return torch::matmul(hidden.to(torch::kFloat32), score_weight_);
+// What the score head makes of a hidden state [H]; 0 without one.
+double LocalRewardContext::ScoreOf(const torch::Tensor& hidden) const {
+  if (!score_weight_.defined()) return 0;
+  return torch::matmul(hidden.to(torch::kFloat32), score_weight_).item<double>();
 }
 
-// ∂/∂x of a function of the hidden states behind `ids`, given as the gradient at those hidden states.
-torch::Tensor LocalRewardContext::Backward(
-    absl::Span<const int32_t> ids, int64_t prefix,
-    const std::function<torch::Tensor(const torch::Tensor& hidden)>& hidden_gradient) {
-  const int64_t count = static_cast<int64_t>(ids.size());
-  const Transformer::Pass pass = model_->body().Forward(model_->body().Embed(ids), cache_, prefix);
-  ++work_.forward_passes, ++work_.backward_passes;
-  work_.forward_tokens += count, work_.backward_tokens += count;
-  return pass.backward(hidden_gradient(pass.hidden));
+// Through tokens [first, ids.size()) of those behind the conversation's beginning, where `ids` are: as they were run
+// when they were `scored`, without hidden states, else run once more.
+Transformer::Pass LocalRewardContext::PassThrough(absl::Span<const int32_t> ids, int first, bool scored) {
+  const int64_t count = static_cast<int64_t>(ids.size()) - first;
+  const Transformer& body = model_->body();
+  ++work_.backward_passes;
+  work_.backward_tokens += count;
+  if (!scored || !record_->Holds(ids)) {
+    ++work_.forward_passes;
+    work_.forward_tokens += count;
+  }
+  if (scored) return {.hidden = {}, .backward = body.Derivative(ids, first, cache_, *record_)};
+  return body.Forward(body.Embed(ids.subspan(first)), cache_, before() + first);
 }
 
-RewardGradient LocalRewardContext::ScoreHeadGradient(absl::Span<const int32_t> response, int first) {
-  std::vector<int32_t> ids(response.begin() + first, response.end());
+RewardGradient LocalRewardContext::ScoreHeadGradient(absl::Span<const int32_t> response, int first, bool scored) {
+  std::vector<int32_t> ids(response.begin(), response.end());
   ids.insert(ids.end(), after_.begin(), after_.end());
+  const Transformer::Pass pass = PassThrough(ids, first, scored);
   RewardGradient result;
-  const torch::Tensor gradient = Backward(ids, before() + first, [&](const torch::Tensor& hidden) {
-    result.reward = ScoreOf(hidden[-1]).item<double>();
-    torch::Tensor at_last = torch::zeros_like(hidden);
-    at_last[-1].copy_(score_weight_);
-    return at_last;
-  });
-  SetInputGradient(gradient, static_cast<int>(response.size()) - first, result);
+  result.reward = scored ? score_ : ScoreOf(pass.hidden[-1]);
+  const torch::Tensor at_hidden =
+      torch::zeros({static_cast<int64_t>(ids.size()) - first, hidden_.size(1)}, hidden_.options());
+  at_hidden[-1].copy_(score_weight_);
+  SetInputGradient(pass.backward(at_hidden), static_cast<int>(response.size()) - first, result);
   return result;
 }
 
-RewardGradient LocalRewardContext::LikelihoodGradient(absl::Span<const int32_t> response, int first) {
+RewardGradient LocalRewardContext::LikelihoodGradient(absl::Span<const int32_t> response, int first, bool scored) {
   const int rows = static_cast<int>(response.size()) - first;
   RewardGradient result;
-  result.reward = std::accumulate(log_probs_.begin(), log_probs_.begin() + first, 0.0);
-  torch::Tensor hidden = hidden_.narrow(0, first, 1).clone();  // of every row that predicts an ahead token
+  // Of every row that predicts an ahead token.
+  torch::Tensor hidden = hidden_.narrow(0, first, scored ? rows : 1).clone();
   torch::Tensor gradient = torch::zeros({1, hidden.size(1)});  // the last token is a target only
+  result.reward = std::accumulate(log_probs_.begin(), scored ? log_probs_.end() : log_probs_.begin() + first, 0.0);
   const auto add_log_probs = [&](const TokenLikelihood& likelihood) {
     result.reward = std::accumulate(likelihood.log_probs.begin(), likelihood.log_probs.end(), result.reward);
   };
-  add_log_probs(ComputeTokenLikelihood(*model_, hidden, response.subspan(first, 1), false));
+  if (!scored) add_log_probs(ComputeTokenLikelihood(*model_, hidden, response.subspan(first, 1), false));
   if (rows > 1) {
-    const torch::Tensor inputs_gradient =
-        Backward(response.subspan(first, rows - 1), before() + first, [&](const torch::Tensor& behind) {
-          const TokenLikelihood likelihood = ComputeTokenLikelihood(*model_, behind, response.subspan(first + 1), true);
-          add_log_probs(likelihood);
-          hidden = torch::cat({hidden, behind});
-          return likelihood.hidden_gradient;
-        });
-    gradient = torch::cat({inputs_gradient.to(torch::kCPU, torch::kFloat32), gradient});
+    const Transformer::Pass pass = PassThrough(response.first(response.size() - 1), first, scored);
+    if (!scored) hidden = torch::cat({hidden, pass.hidden});
+    const TokenLikelihood likelihood =
+        ComputeTokenLikelihood(*model_, hidden.narrow(0, 1, rows - 1), response.subspan(first + 1), true);
+    if (!scored) add_log_probs(likelihood);
+    gradient = torch::cat({pass.backward(likelihood.hidden_gradient).to(torch::kCPU, torch::kFloat32), gradient});
   }
   SetInputGradient(gradient, rows, result);
   result.log_probs = [runner = runner_, hidden](int begin, int end) -> absl::StatusOr<std::vector<float>> {

@@ -1,5 +1,6 @@
 // What a LocalRewardModel keeps of one request: the conversation run through the model, and keys, values and hidden
-// states of the response scored last, so that the next one pays only for what differs. Includes torch.
+// states of the response scored last, so that the next one pays only for what differs; from the first gradient at a
+// scored response on, also what its derivative wants, as far as the runner's budget goes. Includes torch.
 //
 //   LocalRewardContext context(runner, kind, score_weight, {.before = ids, .after = {}}, /*max_response_tokens=*/64,
 //                              stop);
@@ -23,6 +24,8 @@
 #include "engine/base/stop_token.h"
 #include "engine/decode/model_runner.h"
 #include "engine/model/kv_cache.h"
+#include "engine/model/recorded_rows.h"
+#include "engine/model/transformer.h"
 #include "engine/reward/reward_model.h"
 
 namespace nabla {
@@ -46,7 +49,7 @@ class LocalRewardContext : public RewardContext {
 
   absl::StatusOr<double> Score(absl::Span<const int32_t> response) override;
   absl::StatusOr<std::vector<double>> ScoreAll(absl::Span<const absl::Span<const int32_t>> responses) override;
-  absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first) override;
+  absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first, bool scored) override;
   const ModelWork& work() const override { return work_; }
 
  private:
@@ -55,28 +58,31 @@ class LocalRewardContext : public RewardContext {
   int64_t before() const { return static_cast<int64_t>(before_.size()); }
   absl::Status RunAlone(const std::function<absl::Status()>& work);
   int CommonPrefix(absl::Span<const int32_t> response) const;
-  absl::Status Keep(absl::Span<const int32_t> response, absl::Span<const int32_t> after, double* score);
+  absl::Status BeginRecord();
+  absl::Status Keep(absl::Span<const int32_t> response, absl::Span<const int32_t> after);
   Tail TailOf(absl::Span<const int32_t> response) const;
   absl::Status ScoreTogether(absl::Span<Tail> tails);
   void AddLogProbs(absl::Span<const int32_t> tokens, int64_t first);
   void Forget(int count);
-  torch::Tensor ScoreOf(const torch::Tensor& hidden) const;
-  torch::Tensor Backward(absl::Span<const int32_t> ids, int64_t prefix,
-                         const std::function<torch::Tensor(const torch::Tensor& hidden)>& hidden_gradient);
-  RewardGradient ScoreHeadGradient(absl::Span<const int32_t> response, int first);
-  RewardGradient LikelihoodGradient(absl::Span<const int32_t> response, int first);
+  double ScoreOf(const torch::Tensor& hidden) const;
+  Transformer::Pass PassThrough(absl::Span<const int32_t> ids, int first, bool scored);
+  RewardGradient ScoreHeadGradient(absl::Span<const int32_t> response, int first, bool scored);
+  RewardGradient LikelihoodGradient(absl::Span<const int32_t> response, int first, bool scored);
 
   const std::shared_ptr<ModelRunner> runner_;
   const std::shared_ptr<const Model> model_;
   const RewardKind kind_;
   const torch::Tensor score_weight_;
-  const std::vector<int32_t> before_, after_;
+  const std::vector<int32_t> before_, after_;  // the latter empty for a likelihood, which does not look at it
   const int max_response_tokens_;
   const StopToken* const stop_;
-  KvCache cache_;  // before_ and kept_
+  KvCache cache_;  // before_, kept_ and kept_after_ tokens of after_
   std::vector<int32_t> kept_;
-  torch::Tensor hidden_;           // row i predicted response token i
-  std::vector<double> log_probs_;  // of kept_; likelihood only
+  size_t kept_after_ = 0;
+  std::unique_ptr<RecordedRows> record_;  // of the same behind before_; null ahead of the first gradient
+  double score_ = 0;                      // of kept_ and all of after_, if they are there
+  torch::Tensor hidden_;                  // row i predicted response token i
+  std::vector<double> log_probs_;         // of kept_; likelihood only
   ModelWork work_;
 };
 

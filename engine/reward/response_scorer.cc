@@ -16,6 +16,7 @@ absl::StatusOr<double> ResponseScorer::Score(absl::Span<const int32_t> response)
   }
   NABLA_ASSIGN_OR_RETURN(const double reward, Noting(context_->Score(map_->Ids(response))));
   *work_ = context_->work();
+  scored_.assign(response.begin(), response.end());
   Remember(response, reward);
   return reward;
 }
@@ -30,7 +31,8 @@ absl::StatusOr<std::vector<double>> ResponseScorer::ScoreAll(absl::Span<const st
 }
 
 absl::StatusOr<RewardGradient> ResponseScorer::ScoreGradient(absl::Span<const int32_t> response, int first) {
-  NABLA_ASSIGN_OR_RETURN(RewardGradient gradient, Noting(context_->ScoreGradient(map_->Ids(response), first)));
+  const bool scored = absl::MakeConstSpan(scored_) == response;
+  NABLA_ASSIGN_OR_RETURN(RewardGradient gradient, Noting(context_->ScoreGradient(map_->Ids(response), first, scored)));
   *work_ = context_->work();
   Remember(response, gradient.reward);
   return gradient;

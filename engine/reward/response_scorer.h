@@ -58,6 +58,7 @@ class ResponseScorer {
   std::unique_ptr<RewardContext> context_;
   ModelWork* work_;
   bool lost_ = false;
+  std::vector<int32_t> scored_;                                // by the context's last Score
   std::deque<std::pair<std::vector<int32_t>, double>> known_;  // latest first
 };
 

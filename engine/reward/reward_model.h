@@ -50,8 +50,10 @@ class RewardContext {
   // Of several responses, in their order: what Score gives, for less where they are run as one batch.
   virtual absl::StatusOr<std::vector<double>> ScoreAll(absl::Span<const absl::Span<const int32_t>> responses) = 0;
 
-  // Gradient for response tokens [first, size); those before are constants. `first` < response.size().
-  virtual absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first) = 0;
+  // Gradient for response tokens [first, size); those before are constants. `first` < response.size(). `scored`: by the
+  // last call of Score, whose pass then need not be run again. Numbers go by the arguments alone; with `scored` they
+  // are the same but for rounding.
+  virtual absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first, bool scored) = 0;
 
   // Passes and tokens run for this context so far.
   virtual const ModelWork& work() const = 0;

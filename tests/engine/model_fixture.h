@@ -37,9 +37,11 @@ inline Batcher& TestBatcher() {
   return batcher;
 }
 
-inline std::shared_ptr<ModelRunner> NewRunner(std::shared_ptr<const Model> model, int64_t kv_tokens = 16384) {
+inline std::shared_ptr<ModelRunner> NewRunner(std::shared_ptr<const Model> model, int64_t kv_tokens = 16384,
+                                              std::shared_ptr<MemoryBudget> activations = nullptr) {
   auto pool = NewKvPool(*model, kv_tokens);
-  return std::make_shared<ModelRunner>(std::move(model), std::move(pool), &TestBatcher());
+  return std::make_shared<ModelRunner>(std::move(model), std::move(pool), &TestBatcher(), /*draft=*/nullptr,
+                                       std::move(activations));
 }
 
 }  // namespace nabla

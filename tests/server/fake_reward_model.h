@@ -145,7 +145,8 @@ class FakeRewardModel : public RewardModel {
       }
       return rewards;
     }
-    absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first) override {
+    absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first,
+                                                 bool /*scored*/) override {
       NABLA_RETURN_IF_ERROR(model_->Compute());
       ++work_.forward_passes, ++work_.backward_passes;
       const int rows = static_cast<int>(response.size()) - first;

@@ -56,20 +56,26 @@ class RemoteRewardBitsTest : public testing::TestWithParam<std::tuple<const char
 
   void ExpectSameNumbers(RewardContext& remote, RewardContext& local, const std::vector<int32_t>& response) {
     EXPECT_EQ(remote.Score(response).value(), local.Score(response).value());
-    for (const int first : {0, static_cast<int>(response.size()) / 2, static_cast<int>(response.size()) - 1}) {
-      const RewardGradient got = remote.ScoreGradient(response, first).value();
-      const RewardGradient expected = local.ScoreGradient(response, first).value();
-      EXPECT_EQ(got.reward, expected.reward);
-      ASSERT_EQ(got.rows, expected.rows);
-      ASSERT_EQ(got.hidden_size, expected.hidden_size);
-      EXPECT_EQ(got.input_gradient, expected.input_gradient);
-      EXPECT_EQ(remote_->ProjectToVocabulary(got.input_gradient, got.rows).value(),
-                local_->model().ProjectToVocabulary(expected.input_gradient, got.rows).value());
-      ASSERT_EQ(got.log_probs == nullptr, expected.log_probs == nullptr);
-      if (got.log_probs == nullptr) continue;
-      EXPECT_EQ(got.log_probs(0, 1).value(), expected.log_probs(0, 1).value());
-      EXPECT_EQ(got.log_probs(0, got.rows).value(), expected.log_probs(0, got.rows).value());
+    const int size = static_cast<int>(response.size());
+    for (const int first : {0, size / 2, size - 1}) {
+      for (const bool scored : {true, false}) ExpectSameGradient(remote, local, response, first, scored);
     }
+  }
+
+  void ExpectSameGradient(RewardContext& remote, RewardContext& local, const std::vector<int32_t>& response, int first,
+                          bool scored) {
+    const RewardGradient got = remote.ScoreGradient(response, first, scored).value();
+    const RewardGradient expected = local.ScoreGradient(response, first, scored).value();
+    EXPECT_EQ(got.reward, expected.reward);
+    ASSERT_EQ(got.rows, expected.rows);
+    ASSERT_EQ(got.hidden_size, expected.hidden_size);
+    EXPECT_EQ(got.input_gradient, expected.input_gradient);
+    EXPECT_EQ(remote_->ProjectToVocabulary(got.input_gradient, got.rows).value(),
+              local_->model().ProjectToVocabulary(expected.input_gradient, got.rows).value());
+    ASSERT_EQ(got.log_probs == nullptr, expected.log_probs == nullptr);
+    if (got.log_probs == nullptr) return;
+    EXPECT_EQ(got.log_probs(0, 1).value(), expected.log_probs(0, 1).value());
+    EXPECT_EQ(got.log_probs(0, got.rows).value(), expected.log_probs(0, got.rows).value());
   }
 
   std::unique_ptr<RewardEngine> local_, served_;

@@ -80,8 +80,8 @@ TEST(RemoteRewardModelTest, GivesTheNumbersOfTheModel) {
   const std::vector<int32_t> response = {5, 0, 7};
   EXPECT_EQ(remote->Score(response).value(), local->Score(response).value());
   EXPECT_EQ(remote->Score({}).value(), local->Score({}).value());
-  const RewardGradient got = remote->ScoreGradient(response, 1).value();
-  const RewardGradient expected = local->ScoreGradient(response, 1).value();
+  const RewardGradient got = remote->ScoreGradient(response, 1, false).value();
+  const RewardGradient expected = local->ScoreGradient(response, 1, false).value();
   EXPECT_EQ(got.reward, expected.reward);
   EXPECT_EQ(got.rows, 2);
   EXPECT_EQ(got.hidden_size, 4);
@@ -103,7 +103,7 @@ TEST(RemoteRewardModelTest, TheFirstRowOfLogProbabilitiesComesWithTheGradient) {
   RewardGradient gradient;
   {
     const auto context = model->Open(kQuestion, 8).value();
-    gradient = context->ScoreGradient(std::vector<int32_t>{5, 0, 7}, 1).value();
+    gradient = context->ScoreGradient(std::vector<int32_t>{5, 0, 7}, 1, false).value();
   }
   const int before = calls;
   EXPECT_EQ(gradient.log_probs(0, 1).value()[10], FakeRewardModel::LogProbOf(1, 10));
@@ -116,7 +116,7 @@ TEST(RemoteRewardModelTest, OtherKindsHaveNoLogProbabilities) {
   RewardReplica replica({.kind = RewardKind::kVerdict});
   const auto model = Connect(Options(replica.address()));
   const RewardGradient gradient =
-      model->Open(kQuestion, 8).value()->ScoreGradient(std::vector<int32_t>{5, 0}, 0).value();
+      model->Open(kQuestion, 8).value()->ScoreGradient(std::vector<int32_t>{5, 0}, 0, false).value();
   EXPECT_EQ(gradient.log_probs, nullptr);
 }
 
@@ -125,7 +125,7 @@ TEST(RemoteRewardModelTest, GradientsMayTravelInHalfTheBytes) {
   RemoteRewardModelOptions options = Options(replica.address());
   options.bfloat16_gradients = true;
   const RewardGradient gradient =
-      Connect(options)->Open(kQuestion, 8).value()->ScoreGradient(std::vector<int32_t>{5}, 0).value();
+      Connect(options)->Open(kQuestion, 8).value()->ScoreGradient(std::vector<int32_t>{5}, 0, false).value();
   EXPECT_NE(gradient.input_gradient[0], FakeRewardModel::GradientOf(5, 0, 0));
   EXPECT_NEAR(gradient.input_gradient[0], FakeRewardModel::GradientOf(5, 0, 0), 1e-3);
 }
@@ -354,7 +354,7 @@ TEST(RemoteRewardModelTest, ManyRequestsShareOneModel) {
       for (int j = 0; j < 10; ++j) {
         const std::vector<int32_t> response = {i, j};
         EXPECT_EQ(context->Score(response).value(), FakeRewardModel::RewardOf(question, response));
-        const RewardGradient gradient = context->ScoreGradient(response, 0).value();
+        const RewardGradient gradient = context->ScoreGradient(response, 0, false).value();
         EXPECT_EQ(gradient.input_gradient[4], FakeRewardModel::GradientOf(j, 1, 0));
         EXPECT_EQ(gradient.log_probs(0, 2).value()[11], FakeRewardModel::LogProbOf(1, 0));
       }

@@ -2,7 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <tuple>
+
 #include "engine/model/model.h"
+#include "engine/reward/local_reward_context.h"
 #include "engine/text/chat_template.h"
 #include "tests/engine/model_fixture.h"
 #include "tests/engine/test_models.h"
@@ -43,7 +49,7 @@ TEST(LocalRewardModelTest, GradientPredictsTheChangeOfASmallStepAtTheEmbeddings)
       LocalRewardModel::Create(NewRunner(model), RewardKind::kVerdict, VerdictOptions{.yes = "Y", .no = "N"}).value();
   const auto context = reward->Open(kQuestion, 32).value();
   const std::vector<int32_t> response = {10, 40, 90, 200, 17};
-  const RewardGradient gradient = context->ScoreGradient(response, 1).value();
+  const RewardGradient gradient = context->ScoreGradient(response, 1, false).value();
   EXPECT_EQ(gradient.rows, 4);
   EXPECT_EQ(gradient.hidden_size, 64);
   EXPECT_EQ(gradient.log_probs, nullptr);
@@ -75,7 +81,7 @@ TEST(LocalRewardModelTest, LikelihoodRowsAreTheJudgesLogProbabilities) {
   const auto reward = LocalRewardModel::Create(NewRunner(model), RewardKind::kLikelihood, VerdictOptions()).value();
   const auto context = reward->Open(kQuestion, 32).value();
   const std::vector<int32_t> response = {10, 40, 90, 200, 17};
-  const RewardGradient gradient = context->ScoreGradient(response, 2).value();
+  const RewardGradient gradient = context->ScoreGradient(response, 2, false).value();
   ASSERT_NE(gradient.log_probs, nullptr);
   std::vector<int32_t> ids = model->tokenizer().Encode(model->chat_template()->Render(kQuestion, true).value());
   ids.insert(ids.end(), response.begin(), response.begin() + 3);
@@ -88,9 +94,101 @@ TEST(LocalRewardModelTest, LikelihoodRowsAreTheJudgesLogProbabilities) {
 TEST(LocalRewardModelTest, AOneTokenResponseHasAGradient) {
   const auto reward = LocalRewardModel::Create(NewRunner(Judge()), RewardKind::kLikelihood, VerdictOptions()).value();
   const auto context = reward->Open(kQuestion, 8).value();
-  const RewardGradient gradient = context->ScoreGradient(std::vector<int32_t>{10}, 0).value();
+  const RewardGradient gradient = context->ScoreGradient(std::vector<int32_t>{10}, 0, false).value();
   EXPECT_EQ(gradient.rows, 1);
   EXPECT_EQ(gradient.input_gradient, std::vector<float>(64, 0.0f)) << "the last token is a target only";
+}
+
+// What scoring leaves to the gradient of the same response, for every kind, in float32 and bfloat16.
+class ScoredGradientTest : public testing::TestWithParam<std::tuple<RewardKind, const char*>> {
+ protected:
+  // `activations`: bytes for recorded rows; null: nothing is recorded.
+  std::unique_ptr<LocalRewardModel> NewReward(std::shared_ptr<MemoryBudget> activations) {
+    const auto& [kind, dtype] = GetParam();
+    const std::string folder = kind == RewardKind::kClassifier ? ClassifierFolder() : JudgeFolder();
+    return LocalRewardModel::Create(NewRunner(Model::Load(folder, dtype, "cpu", 0).value(), 16384, activations), kind,
+                                    VerdictOptions{.yes = "Y", .no = "N"})
+        .value();
+  }
+
+  const std::vector<int32_t> response_ = {10, 40, 90, 200, 17, 33}, other_ = {10, 40, 91, 7};
+  const int64_t room_ = int64_t{1} << 30;
+};
+
+TEST_P(ScoredGradientTest, RunsNoTokenAgainAndHasTheSameBitsWhereThereWasNoRoom) {
+  const auto budget = std::make_shared<MemoryBudget>(room_);
+  const auto reward = NewReward(budget);
+  auto context = reward->Open(kQuestion, 32).value();
+  ASSERT_TRUE(context->Score(other_).ok());
+  ASSERT_TRUE(context->ScoreGradient(other_, 1, true).ok());  // from here on it records
+  const double score = context->Score(response_).value();
+  const int64_t before = context->work().forward_tokens;
+  const RewardGradient recorded = context->ScoreGradient(response_, 1, true).value();
+  EXPECT_EQ(context->work().forward_tokens, before);
+  EXPECT_EQ(recorded.reward, score);
+  EXPECT_LT(budget->left(), room_);
+
+  for (const auto& activations : {std::make_shared<MemoryBudget>(0), std::shared_ptr<MemoryBudget>()}) {
+    const auto without = NewReward(activations);
+    const auto fresh = without->Open(kQuestion, 32).value();  // has to score first
+    const RewardGradient again = fresh->ScoreGradient(response_, 1, true).value();
+    EXPECT_EQ(again.reward, score);
+    EXPECT_EQ(again.input_gradient, recorded.input_gradient);
+    if (again.log_probs) {
+      EXPECT_EQ(again.log_probs(0, 5).value(), recorded.log_probs(0, 5).value());
+    }
+  }
+  context.reset();
+  EXPECT_EQ(budget->left(), room_) << "a context gives back what it took";
+}
+
+TEST_P(ScoredGradientTest, IsThatOfAPassOfItsOwnToRounding) {
+  const auto reward = NewReward(std::make_shared<MemoryBudget>(room_));
+  const auto context = reward->Open(kQuestion, 32).value();
+  const RewardGradient separate = context->ScoreGradient(response_, 2, false).value();
+  const RewardGradient recorded = context->ScoreGradient(response_, 2, true).value();
+  ASSERT_EQ(recorded.rows, separate.rows);
+  const double tolerance = std::string(std::get<1>(GetParam())) == "float32" ? 1e-4 : 0.05;
+  EXPECT_NEAR(recorded.reward, separate.reward, tolerance * std::max(1.0, std::abs(separate.reward)));
+  const torch::Tensor expected = torch::tensor(separate.input_gradient);
+  EXPECT_LE((torch::tensor(recorded.input_gradient) - expected).norm().item<double>(),
+            tolerance * expected.norm().item<double>());
+}
+
+TEST_P(ScoredGradientTest, DoesNotGoByWhatWasScoredInBetween) {
+  const auto reward = NewReward(std::make_shared<MemoryBudget>(room_));
+  const auto context = reward->Open(kQuestion, 32).value();
+  const RewardGradient expected = context->ScoreGradient(response_, 1, true).value();
+  ASSERT_TRUE(context->ScoreGradient(other_, 3, false).ok());
+  ASSERT_TRUE(context->Score(std::vector<int32_t>{10, 40, 90}).ok());
+  ASSERT_TRUE(context->ScoreAll({response_, other_}).ok());
+  const RewardGradient again = context->ScoreGradient(response_, 1, true).value();
+  EXPECT_EQ(again.reward, expected.reward);
+  EXPECT_EQ(again.input_gradient, expected.input_gradient);
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, ScoredGradientTest,
+                         testing::Combine(testing::Values(RewardKind::kClassifier, RewardKind::kLikelihood,
+                                                          RewardKind::kVerdict),
+                                          testing::Values("float32", "bfloat16")));
+
+// A score head behind a template that ends with the response.
+TEST(LocalRewardContextTest, ScoresWhatIsKeptAlreadyWhereNothingStandsBehindTheResponse) {
+  const auto model = Model::Load(ClassifierFolder(), "float32", "cpu", 0).value();
+  const auto open = [&] {
+    auto context = std::make_unique<LocalRewardContext>(NewRunner(model), RewardKind::kClassifier,
+                                                        model->head_weight()[0].to(torch::kFloat32),
+                                                        Surroundings{.before = {1, 5}, .after = {}}, 8, nullptr);
+    EXPECT_TRUE(context->Prefill().ok());
+    return context;
+  };
+  const std::vector<int32_t> response = {10, 11}, longer = {10, 11, 12};
+  const double expected = open()->Score(response).value();
+  EXPECT_NE(expected, 0);
+  const auto context = open();
+  EXPECT_EQ(context->ScoreAll({longer, response}).value()[1], expected) << "the longer one begins with it";
+  EXPECT_EQ(context->Score(response).value(), expected);
+  EXPECT_EQ(context->Score(response).value(), expected);
 }
 
 // As one batch, behind what is kept, and as many as there is room for at once.
