@@ -312,6 +312,7 @@ class Bench {
     absl::StatusOr<std::unique_ptr<RewardContext>> context = reward_model_->Open({{"user", kQuestion}}, ahead, &stop);
     if (Failed(state, context.status())) return;
     ResponseScorer scorer(reward_model_.get(), map_.get(), *std::move(context), &usage.reward_model);
+    if (Failed(state, scorer.ExpectGradients())) return;
     if (Failed(state, scorer.Score(session.response).status())) return;
     for (auto _ : state) {
       std::shared_ptr<const GradientField> field;

@@ -45,7 +45,7 @@ struct EnginePoolOptions {
   std::vector<ModelOptions> guard_models;
   std::vector<std::string> devices = {"auto"};  // one engine each: "cpu", "cuda:N" or "auto" (CUDA where there is one)
   int64_t kv_cache_bytes = int64_t{1} << 30;    // of one engine: keys and values of its models
-  // Of one CPU engine: what rollouts of the language model leave to their gradients, which then need no forward pass of
+  // Of one CPU engine: what rollouts, and their scoring, leave to their gradients, which then need no forward pass of
   // their own; where it is full they run one, to the same bits. About twelve times what keys and values take a token.
   int64_t activation_bytes = int64_t{512} << 20;
   int max_running_requests = 64;       // of one engine; each has a thread

@@ -323,6 +323,8 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
     NABLA_ASSIGN_OR_RETURN(scorers[i], OpenScorer(*rewards[i], request, stop, &works[i]));
   }
   ResponseScorer* const scorer = scorers.empty() ? nullptr : scorers.front().get();
+  const bool at_rollouts = TakesGradientsAtRollouts(request.strategy);
+  if (scorer != nullptr && at_rollouts) NABLA_RETURN_IF_ERROR(scorer->ExpectGradients());
   std::vector<ResponseScorer*> guards;
   for (size_t i = 1; i < scorers.size(); ++i) guards.push_back(scorers[i].get());
   Session::Options options{.prompt_ids = prepared.prompt_ids,
@@ -330,7 +332,7 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
                            .stop = request.stop,
                            .seed = request.seed,
                            .max_draft_tokens = max_draft_tokens_,
-                           .keep_activations = TakesGradientsAtRollouts(request.strategy)};
+                           .keep_activations = at_rollouts};
   NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
                          Session::Create(runner_.get(), options, &stop, &sink, &usage));
   std::unique_ptr<Session> draft;

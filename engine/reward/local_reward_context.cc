@@ -110,6 +110,11 @@ absl::Status LocalRewardContext::Prefill() {
   });
 }
 
+absl::Status LocalRewardContext::ExpectGradients() {
+  if (!model_->body().can_record() || runner_->activations() == nullptr) return absl::OkStatus();
+  return Record(max_response_tokens_ + static_cast<int64_t>(after_.size()));
+}
+
 absl::StatusOr<double> LocalRewardContext::Score(absl::Span<const int32_t> response) {
   NABLA_RETURN_IF_ERROR(Keep(response, after_));
   return kind_ == RewardKind::kLikelihood ? std::accumulate(log_probs_.begin(), log_probs_.end(), 0.0) : score_;
@@ -219,7 +224,7 @@ absl::StatusOr<RewardGradient> LocalRewardContext::ScoreGradient(absl::Span<cons
                                                                  bool scored) {
   scored = scored && model_->body().can_record();
   if (scored) {
-    if (record_ == nullptr) NABLA_RETURN_IF_ERROR(BeginRecord());
+    if (record_ == nullptr) NABLA_RETURN_IF_ERROR(Record(/*rows=*/0));
     NABLA_RETURN_IF_ERROR(Keep(response, after_));
   } else if (first > CommonPrefix(response)) {
     NABLA_RETURN_IF_ERROR(Keep(response.subspan(0, first), {}));
@@ -234,14 +239,9 @@ absl::StatusOr<RewardGradient> LocalRewardContext::ScoreGradient(absl::Span<cons
   return result;
 }
 
-// Whoever wants one gradient will want more: what is kept is run once more to be recorded, as is all that is scored
-// from now on.
-absl::Status LocalRewardContext::BeginRecord() {
-  return GuardTorch([this] {
-    const std::shared_ptr<MemoryBudget>& budget = runner_->activations();
-    const int64_t capacity = budget != nullptr ? max_response_tokens_ + static_cast<int64_t>(after_.size()) : 0;
-    record_ = std::make_unique<RecordedRows>(model_->body().weights(), before(), capacity, budget);
-    if (capacity > 0) Forget(0);
+absl::Status LocalRewardContext::Record(int64_t rows) {
+  return GuardTorch([&] {
+    record_ = std::make_unique<RecordedRows>(model_->body().weights(), before(), rows, runner_->activations());
     return absl::OkStatus();
   });
 }
@@ -292,7 +292,7 @@ void LocalRewardContext::AddLogProbs(absl::Span<const int32_t> tokens, int64_t f
 // Keeps the first `count` tokens only.
 void LocalRewardContext::Forget(int count) {
   kept_.resize(count);
-  kept_after_ = 0;
+  kept_after_.reset();
   cache_.Truncate(before() + count);
   if (kind_ == RewardKind::kLikelihood) log_probs_.resize(count);
 }

@@ -1,6 +1,6 @@
 // What a LocalRewardModel keeps of one request: the conversation run through the model, and keys, values and hidden
-// states of the response scored last, so that the next one pays only for what differs; from the first gradient at a
-// scored response on, also what its derivative wants, as far as the runner's budget goes. Includes torch.
+// states of the response scored last, so that the next one pays only for what differs; where gradients are expected,
+// also what its derivative wants, as far as the runner's budget goes. Includes torch.
 //
 //   LocalRewardContext context(runner, kind, score_weight, {.before = ids, .after = {}}, /*max_response_tokens=*/64,
 //                              stop);
@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -47,6 +48,7 @@ class LocalRewardContext : public RewardContext {
   // Runs what stands before the response; once, ahead of everything else.
   absl::Status Prefill();
 
+  absl::Status ExpectGradients() override;
   absl::StatusOr<double> Score(absl::Span<const int32_t> response) override;
   absl::StatusOr<std::vector<double>> ScoreAll(absl::Span<const absl::Span<const int32_t>> responses) override;
   absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first, bool scored) override;
@@ -58,7 +60,7 @@ class LocalRewardContext : public RewardContext {
   int64_t before() const { return static_cast<int64_t>(before_.size()); }
   absl::Status RunAlone(const std::function<absl::Status()>& work);
   int CommonPrefix(absl::Span<const int32_t> response) const;
-  absl::Status BeginRecord();
+  absl::Status Record(int64_t rows);
   absl::Status Keep(absl::Span<const int32_t> response, absl::Span<const int32_t> after);
   Tail TailOf(absl::Span<const int32_t> response) const;
   absl::Status ScoreTogether(absl::Span<Tail> tails);
@@ -78,8 +80,8 @@ class LocalRewardContext : public RewardContext {
   const StopToken* const stop_;
   KvCache cache_;  // before_, kept_ and kept_after_ tokens of after_
   std::vector<int32_t> kept_;
-  size_t kept_after_ = 0;
-  std::unique_ptr<RecordedRows> record_;  // of the same behind before_; null ahead of the first gradient
+  std::optional<size_t> kept_after_;      // all or none; unset: none, and score_ is not to be trusted
+  std::unique_ptr<RecordedRows> record_;  // of the same behind before_; null: nothing is recorded
   double score_ = 0;                      // of kept_ and all of after_, if they are there
   torch::Tensor hidden_;                  // row i predicted response token i
   std::vector<double> log_probs_;         // of kept_; likelihood only

@@ -29,6 +29,9 @@ class ResponseScorer {
                  ModelWork* work)
       : model_(model), map_(map), context_(std::move(context)), work_(work) {}
 
+  // As RewardContext::ExpectGradients.
+  absl::Status ExpectGradients() { return context_->ExpectGradients(); }
+
   absl::StatusOr<double> Score(absl::Span<const int32_t> response);
 
   // Of several responses, in their order, run as one batch. They are not remembered.

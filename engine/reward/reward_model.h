@@ -45,6 +45,10 @@ class RewardContext {
  public:
   virtual ~RewardContext() = default;
 
+  // Ahead of the first call: gradients will be asked for at responses that were scored. What they want is then kept,
+  // where there is room; numbers are the same without.
+  virtual absl::Status ExpectGradients() { return absl::OkStatus(); }
+
   virtual absl::StatusOr<double> Score(absl::Span<const int32_t> response) = 0;
 
   // Of several responses, in their order: what Score gives, for less where they are run as one batch.

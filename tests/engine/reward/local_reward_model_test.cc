@@ -119,8 +119,8 @@ TEST_P(ScoredGradientTest, RunsNoTokenAgainAndHasTheSameBitsWhereThereWasNoRoom)
   const auto budget = std::make_shared<MemoryBudget>(room_);
   const auto reward = NewReward(budget);
   auto context = reward->Open(kQuestion, 32).value();
+  ASSERT_TRUE(context->ExpectGradients().ok());
   ASSERT_TRUE(context->Score(other_).ok());
-  ASSERT_TRUE(context->ScoreGradient(other_, 1, true).ok());  // from here on it records
   const double score = context->Score(response_).value();
   const int64_t before = context->work().forward_tokens;
   const RewardGradient recorded = context->ScoreGradient(response_, 1, true).value();
@@ -145,6 +145,7 @@ TEST_P(ScoredGradientTest, RunsNoTokenAgainAndHasTheSameBitsWhereThereWasNoRoom)
 TEST_P(ScoredGradientTest, IsThatOfAPassOfItsOwnToRounding) {
   const auto reward = NewReward(std::make_shared<MemoryBudget>(room_));
   const auto context = reward->Open(kQuestion, 32).value();
+  ASSERT_TRUE(context->ExpectGradients().ok());
   const RewardGradient separate = context->ScoreGradient(response_, 2, false).value();
   const RewardGradient recorded = context->ScoreGradient(response_, 2, true).value();
   ASSERT_EQ(recorded.rows, separate.rows);
@@ -158,6 +159,7 @@ TEST_P(ScoredGradientTest, IsThatOfAPassOfItsOwnToRounding) {
 TEST_P(ScoredGradientTest, DoesNotGoByWhatWasScoredInBetween) {
   const auto reward = NewReward(std::make_shared<MemoryBudget>(room_));
   const auto context = reward->Open(kQuestion, 32).value();
+  ASSERT_TRUE(context->ExpectGradients().ok());
   const RewardGradient expected = context->ScoreGradient(response_, 1, true).value();
   ASSERT_TRUE(context->ScoreGradient(other_, 3, false).ok());
   ASSERT_TRUE(context->Score(std::vector<int32_t>{10, 40, 90}).ok());
@@ -185,6 +187,7 @@ TEST(LocalRewardContextTest, ScoresWhatIsKeptAlreadyWhereNothingStandsBehindTheR
   const std::vector<int32_t> response = {10, 11}, longer = {10, 11, 12};
   const double expected = open()->Score(response).value();
   EXPECT_NE(expected, 0);
+  EXPECT_NE(open()->Score({}).value(), 0);
   const auto context = open();
   EXPECT_EQ(context->ScoreAll({longer, response}).value()[1], expected) << "the longer one begins with it";
   EXPECT_EQ(context->Score(response).value(), expected);
