@@ -106,12 +106,15 @@ void Batcher::Loop() {
 void Batcher::RunNextAlone(std::unique_lock<std::mutex>& lock) {
   Call& call = *alone_.front();
   alone_.pop_front();
+  if (jobs_.empty()) owed_to_steps_ = absl::ZeroDuration();
   lock.unlock();
   const absl::Time start = absl::Now();
   absl::Status status = (*call.work)();
-  // Short work may follow short work until together it has taken as long as the last step did.
-  owed_to_steps_ = std::max(owed_to_steps_, -last_step_) + (absl::Now() - start);
+  const absl::Duration took = absl::Now() - start;
   lock.lock();
+  // Owed to those that wait, of this pass alone: however long others refined before they came. Short work may follow
+  // short work until together it has taken as long as the last step did.
+  if (!jobs_.empty()) owed_to_steps_ = std::max(owed_to_steps_, -last_step_) + took;
   Finish(call, std::move(status));
 }
 

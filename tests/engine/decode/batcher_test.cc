@@ -160,6 +160,46 @@ TEST(BatcherTest, BetweenTwoLongPassesThatRunAloneDecodingGetsAStep) {
   for (size_t i = 1; i < passes_before.size(); ++i) EXPECT_GT(passes_before[i], passes_before[i - 1]);
 }
 
+// Nobody waited for what ran before the stream came, so nothing of it is owed to the stream.
+TEST(BatcherTest, DecodingIsNotOwedTheTimeBeforeItCame) {
+  const absl::Duration kPass = absl::Milliseconds(10);
+  constexpr int kBefore = 50, kBeside = 3;
+  Batcher batcher({});
+  FakeModel model;
+  FakeJob stream(0, 1'000'000'000);  // until all have run
+  std::atomic<int> ran = 0;
+  absl::Time last_alone;  // the last that ran beside the stream
+  std::thread streaming;
+  const auto refine = [&] {
+    while (ran < kBefore + kBeside) {
+      EXPECT_TRUE(batcher
+                      .RunAlone([&] {
+                        if (++ran == kBefore) {
+                          streaming = std::thread(
+                              [&] { EXPECT_EQ(batcher.Run(model, stream), absl::CancelledError("stopped")); });
+                          while (batcher.calls_in_progress() < 3) std::this_thread::yield();
+                        }
+                        absl::SleepFor(kPass);
+                        last_alone = absl::Now();
+                        return absl::OkStatus();
+                      })
+                      .ok());
+    }
+  };
+  absl::Time came;
+  model.on_pass = [&] {
+    if (came == absl::Time()) came = absl::Now();
+    return absl::OkStatus();
+  };
+  std::thread one(refine), other(refine);  // so that one always waits
+  one.join();
+  other.join();
+  stream.stopped = true;
+  streaming.join();
+  // Three passes and as much decoding; with everything before owed as well, half a second more.
+  EXPECT_LT(last_alone - came, kPass * kBefore / 2);
+}
+
 TEST(BatcherTest, APromptGetsOnEvenWhereDecodingFillsEveryPass) {
   Batcher batcher({.max_batch_tokens = 2});
   FakeModel model;
