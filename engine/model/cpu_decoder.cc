@@ -117,11 +117,12 @@ class CpuDecoder::Pass {
   };
 
   void AddRows(const KvCache& cache, int64_t position, absl::Span<const int32_t> ids, RecordedRows* record) {
+    int64_t recorded_row = record != nullptr ? record->Begin(position, ids) : -1;
+    if (recorded_row < 0) record = nullptr;
+    if (record != nullptr) records_ = true;
     for (const int32_t id : ids) {
-      Row row{.cache = &cache, .token = id, .position = position++};
-      if (record != nullptr) row.recorded_row = record->Begin(row.position, id);
-      if (record != nullptr && row.recorded_row >= 0) row.record = record, records_ = true;
-      rows_.push_back(row);
+      rows_.push_back(
+          {.cache = &cache, .token = id, .position = position++, .record = record, .recorded_row = recorded_row++});
     }
   }
 

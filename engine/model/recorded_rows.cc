@@ -32,21 +32,31 @@ RecordedRows::RecordedRows(const DecoderWeights& weights, int64_t first_position
   tape_ = CpuGradient::NewTape(weights, first_position, capacity_);
 }
 
-RecordedRows::~RecordedRows() {
+RecordedRows::~RecordedRows() { GiveUp(); }
+
+void RecordedRows::GiveUp() {
   if (budget_ != nullptr) budget_->Give(paid_rows_ * row_bytes_);
+  paid_rows_ = capacity_ = 0;
+  ids_.clear();
+  tape_.layers.clear();
+  tape_.last.reset();
 }
 
-int64_t RecordedRows::Begin(int64_t position, int32_t token) {
-  const int64_t row = position - tape_.prefix;
+int64_t RecordedRows::Begin(int64_t position, absl::Span<const int32_t> ids) {
+  const int64_t row = position - tape_.prefix, held = static_cast<int64_t>(ids_.size());
   if (row < 0) return -1;
-  if (row < static_cast<int64_t>(ids_.size())) ids_.resize(row);
-  if (row > static_cast<int64_t>(ids_.size()) || row >= capacity_) return -1;
-  if (row >= paid_rows_) {
+  if (row < held) ids_.resize(row);
+  if (row > held) return -1;
+  const int64_t end = row + static_cast<int64_t>(ids.size());
+  while (paid_rows_ < end) {
     const int64_t rows = std::min(kRowsPaidTogether, capacity_ - paid_rows_);
-    if (budget_ != nullptr && !budget_->TryTake(rows * row_bytes_)) return -1;
+    if (rows == 0 || (budget_ != nullptr && !budget_->TryTake(rows * row_bytes_))) {
+      GiveUp();
+      return -1;
+    }
     paid_rows_ += rows;
   }
-  ids_.push_back(token);
+  ids_.insert(ids_.end(), ids.begin(), ids.end());
   return row;
 }
 

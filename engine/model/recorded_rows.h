@@ -6,8 +6,9 @@
 //   if (record.Holds(response)) tape = record.TapeOf(first, count, cache);
 //
 // Rows count from the first position. A row takes about twelve times what its keys and values do (SmolLM2: 0.6 MB in
-// float32); rows that would go over the budget are left out, and whoever wants them computes them again, to the same
-// bits. Belongs to one request; not thread-safe, but for the columns of one row, which threads may write side by side.
+// float32). A sequence that would go over the budget gives back all it has, for a derivative wants every row, and is
+// not recorded any more; whoever wants the rows computes them again, to the same bits. Belongs to one request; not
+// thread-safe, but for the columns of one row, which threads may write side by side.
 #ifndef NABLA_ENGINE_MODEL_RECORDED_ROWS_H_
 #define NABLA_ENGINE_MODEL_RECORDED_ROWS_H_
 
@@ -35,9 +36,9 @@ class RecordedRows {
   RecordedRows(const RecordedRows&) = delete;
   RecordedRows& operator=(const RecordedRows&) = delete;
 
-  // The row of a token that is about to be run at a position, whose columns are then to be put; -1: it is not recorded.
-  // What was recorded of this and later positions is forgotten.
-  int64_t Begin(int64_t position, int32_t token);
+  // The first row of tokens that are about to be run in one pass, from a position on, whose columns are then to be put;
+  // -1: they are not recorded. What was recorded of this and later positions is forgotten.
+  int64_t Begin(int64_t position, absl::Span<const int32_t> ids);
 
   // Puts `count` float32 numbers, from a column of the row on, in the type of the matrix.
   static void Put(const torch::Tensor& matrix, int64_t row, int64_t column, const float* numbers, int64_t count);
@@ -53,6 +54,8 @@ class RecordedRows {
   int64_t first_position() const { return tape_.prefix; }
 
  private:
+  void GiveUp();
+
   CpuGradient::Tape tape_;  // of all rows; keys and values are the cache's
   const std::shared_ptr<MemoryBudget> budget_;
   int64_t row_bytes_ = 0;

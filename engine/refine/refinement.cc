@@ -1,6 +1,7 @@
 #include "engine/refine/refinement.h"
 
 #include <algorithm>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -10,6 +11,9 @@
 
 namespace nabla {
 namespace {
+
+// Gradients that a refinement keeps, each a few numbers for every hidden number of what is ahead.
+constexpr size_t kKeptFields = 8;
 
 // The tensor the optimiser moves, and how logits and their gradient relate to it.
 class Parameters {
@@ -127,7 +131,8 @@ absl::StatusOr<RefinementResult> RefineAhead(const SessionState& state, Response
   std::optional<Descent> descent;
   NABLA_RETURN_IF_ERROR(state.runner->Compute([&] { descent.emplace(state, options, rows); }));
   RefinementResult result;
-  std::vector<std::shared_ptr<const GradientField>> fields;  // argmaxes that flip go back to tokens they had before
+  // The latest: argmaxes that flip go back to tokens they had before.
+  std::deque<std::shared_ptr<const GradientField>> fields;
   if (initial != nullptr) fields.push_back(initial);
   while (!descent->done()) {
     NABLA_RETURN_IF_ERROR(state.stop->Check());
@@ -140,6 +145,7 @@ absl::StatusOr<RefinementResult> RefineAhead(const SessionState& state, Response
                              GradientField::Compute(state, scorer, options, descent->tokens(), first));
       field = std::make_shared<const GradientField>(std::move(fresh));
       fields.push_back(field);
+      if (fields.size() > kKeptFields) fields.pop_front();
       if (result.gradient_steps == 0) initial = field;
     }
     // update_postfix holds L×V here, as its logits are.

@@ -39,13 +39,19 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CpuProjectionShapesTest,
 TEST(CpuProjectionTest, PackedWeightsGiveTheSame) {
   const torch::NoGradGuard no_gradient;
   torch::manual_seed(4);
-  const Linear linear{.weight = torch::randn({517, 514}), .bias = torch::randn({517})};
-  const CpuProjection plain(linear, /*packs=*/false), packed(linear, /*packs=*/true);
-  for (const int64_t rows : {1, 70}) {  // the second time with what the first has packed
-    const ProjectionInput x(torch::randn({rows, 514}), torch::kFloat32);
-    EXPECT_TRUE(torch::allclose(packed.Forward(x), plain.Forward(x), 1e-5, 1e-3));
-    const ProjectionInput gradient(torch::randn({rows, 517}), torch::kFloat32);
-    EXPECT_TRUE(torch::allclose(packed.Backward(gradient), plain.Backward(gradient), 1e-5, 1e-3));
+  for (const torch::ScalarType type : {torch::kFloat32, torch::kBFloat16}) {
+    const Linear linear{.weight = torch::randn({517, 514}).to(type), .bias = torch::randn({517}).to(type)};
+    const CpuProjection plain(linear, /*packs=*/false), packed(linear, /*packs=*/true);
+    const auto near = [type](const torch::Tensor& value, const torch::Tensor& expected) {
+      return type == torch::kFloat32 ? torch::allclose(value, expected, 1e-5, 1e-3)
+                                     : torch::allclose(value, expected, 8e-3, 0.2);  // both end in bfloat16
+    };
+    for (const int64_t rows : {1, 70}) {  // the second time with what the first has packed
+      const torch::Tensor x = torch::randn({rows, 514}), gradient = torch::randn({rows, 517});
+      EXPECT_TRUE(near(packed.Forward(ProjectionInput(x, type)), plain.Forward(ProjectionInput(x, type))));
+      EXPECT_TRUE(
+          near(packed.Backward(ProjectionInput(gradient, type)), plain.Backward(ProjectionInput(gradient, type))));
+    }
   }
 }
 
