@@ -75,22 +75,25 @@ void ExpectNear(const Json& expected, const torch::Tensor& actual, double tolera
                               << values[where].item<double>();
 }
 
-// One golden folder, loaded in float32 on the test device.
+// One golden folder, loaded in float32 on the test device. What is decoded and scored is `recorded` for gradients, as a
+// server does by default, or they run passes of their own.
 class Case {
  public:
   explicit Case(const std::string& folder) {
     std::ifstream(folder + "/golden.json") >> golden;
     model = Load(folder + "/lm");
-    runner = NewRunner(model);
+    runner = NewRunner(model, kKvTokens, NewBudget());
     classifier = Reward(Load(folder + "/rm"), RewardKind::kClassifier);
     judge = Reward(Load(folder + "/judge"), RewardKind::kLikelihood);
   }
 
   // The prompt run through the model, the greedy continuation rolled out.
   std::unique_ptr<Session> Greedy(int tokens, EventSink* sink) {
-    auto session = Session::Create(
-        runner.get(), {.prompt_ids = golden["prompt_ids"].get<std::vector<int32_t>>(), .max_new_tokens = tokens}, &stop,
-        sink, &usage);
+    auto session = Session::Create(runner.get(),
+                                   {.prompt_ids = golden["prompt_ids"].get<std::vector<int32_t>>(),
+                                    .max_new_tokens = tokens,
+                                    .keep_activations = recorded},
+                                   &stop, sink, &usage);
     EXPECT_TRUE(session.ok()) << session.status();
     return *std::move(session);
   }
@@ -100,9 +103,14 @@ class Case {
         std::make_unique<VocabularyMap>(model->tokenizer(), static_cast<int>(model->vocabulary_size()), reward));
     auto context = reward.Open({{"user", golden["prompt"].get<std::string>()}}, tokens);
     EXPECT_TRUE(context.ok()) << context.status();
-    return ResponseScorer(&reward, maps.back().get(), *std::move(context), &usage.reward_model);
+    ResponseScorer scorer(&reward, maps.back().get(), *std::move(context), &usage.reward_model);
+    if (recorded) {
+      EXPECT_TRUE(scorer.ExpectGradients().ok());
+    }
+    return scorer;
   }
 
+  bool recorded = false;
   Json golden;
   std::shared_ptr<const Model> model;
   std::shared_ptr<ModelRunner> runner;
@@ -112,13 +120,17 @@ class Case {
   Usage usage;
 
  private:
+  static constexpr int64_t kKvTokens = 16384;
+
+  static std::shared_ptr<MemoryBudget> NewBudget() { return std::make_shared<MemoryBudget>(int64_t{1} << 30); }
   static std::shared_ptr<const Model> Load(const std::string& folder) {
     auto loaded = Model::Load(folder, "float32", TestDevice(), 0);
     EXPECT_TRUE(loaded.ok()) << loaded.status();
     return *std::move(loaded);
   }
   static std::unique_ptr<LocalRewardModel> Reward(std::shared_ptr<const Model> loaded, RewardKind kind) {
-    auto reward = LocalRewardModel::Create(NewRunner(std::move(loaded)), kind, VerdictOptions());
+    auto reward =
+        LocalRewardModel::Create(NewRunner(std::move(loaded), kKvTokens, NewBudget()), kind, VerdictOptions());
     EXPECT_TRUE(reward.ok()) << reward.status();
     return *std::move(reward);
   }
@@ -188,40 +200,59 @@ TEST_P(ModelGoldenTest, RewardDoesNotDependOnWhatWasScoredBefore) {
   }
 }
 
+// The greedy rollout's G at its one-hots.
 void CheckGradient(Case& c, const LocalRewardModel& reward, const Json& norms, const Json& first_row,
                    const Json* last_row) {
+  SCOPED_TRACE(c.recorded ? "recorded" : "");
   RefinementOptions options;
   options.reward_weight = c.golden["gradient"]["reward_coeff"];
   options.likelihood_weight = c.golden["gradient"]["nll_coeff"];
   ResponseScorer scorer = c.Scorer(reward, 24);
   const auto session = c.Greedy(24, &c.discard);
   ASSERT_TRUE(session->RollOut({.temperature = 0}, Session::Stream::kDraft).ok());
+  if (c.recorded) {
+    ASSERT_TRUE(scorer.Score(session->response()).ok());
+  }
+  const Usage before = c.usage;
   auto field = GradientField::Compute(session->state(), scorer, options, session->response(), 0);
   ASSERT_TRUE(field.ok()) << field.status();
   ExpectNear(first_row, field->Rows(0, 1).value(), kTolerance, "first row");
   if (last_row != nullptr)
     ExpectNear(*last_row, field->Rows(field->rows() - 1, field->rows()).value(), kTolerance, "last row");
   ExpectNear(norms, torch::tensor(field->Norms().value(), torch::kFloat64), kTolerance, "norms");
+  if (c.recorded && c.model->body().can_record()) {
+    EXPECT_EQ(c.usage.language_model.forward_tokens, before.language_model.forward_tokens);
+    EXPECT_EQ(c.usage.reward_model.forward_tokens, before.reward_model.forward_tokens);
+  }
 }
 
 TEST_P(ModelGoldenTest, GradientAtTheOneHots) {
   Case c(GetParam());
   const Json& golden = c.golden["gradient"];
-  CheckGradient(c, *c.classifier, golden["norms"], golden["first_row"], &golden["last_row"]);
+  for (const bool recorded : {false, true}) {
+    c.recorded = recorded;
+    CheckGradient(c, *c.classifier, golden["norms"], golden["first_row"], &golden["last_row"]);
+  }
 }
 
 TEST_P(ModelGoldenTest, GradientWithJudge) {
   Case c(GetParam());
   const Json& golden = c.golden["judge_likelihood"];
-  CheckGradient(c, *c.judge, golden["gradient_norms"], golden["gradient_first_row"], nullptr);
+  for (const bool recorded : {false, true}) {
+    c.recorded = recorded;
+    CheckGradient(c, *c.judge, golden["gradient_norms"], golden["gradient_first_row"], nullptr);
+  }
 }
 
 void CheckRefinement(Case& c, const LocalRewardModel& reward, const Json& golden) {
   SCOPED_TRACE(golden["parameter"].get<std::string>() + " caching " + golden["grad_caching"].dump() + " postfix " +
-               golden.value("update_postfix", Json(false)).dump());
+               golden.value("update_postfix", Json(false)).dump() + (c.recorded ? ", recorded" : ""));
   ResponseScorer scorer = c.Scorer(reward, 24);
   const auto session = c.Greedy(24, &c.discard);
   ASSERT_TRUE(session->RollOut({.temperature = 0}, Session::Stream::kDraft).ok());
+  if (c.recorded) {
+    ASSERT_TRUE(scorer.Score(session->response()).ok());
+  }
   std::shared_ptr<const GradientField> initial;
   auto result = RefineAhead(session->state(), scorer, RefinementOf(golden), initial);
   ASSERT_TRUE(result.ok()) << result.status();
@@ -240,19 +271,24 @@ void CheckRefinement(Case& c, const LocalRewardModel& reward, const Json& golden
 
 TEST_P(ModelGoldenTest, RefinedLogits) {
   Case c(GetParam());
-  for (const Json& golden : c.golden["dto"]) CheckRefinement(c, *c.classifier, golden);
+  for (const bool recorded : {false, true}) {
+    c.recorded = recorded;
+    for (const Json& golden : c.golden["dto"]) CheckRefinement(c, *c.classifier, golden);
+  }
 }
 
 TEST_P(ModelGoldenTest, RefinedLogitsWithJudge) {
   Case c(GetParam());
-  CheckRefinement(c, *c.judge, c.golden["judge_likelihood"]["dto"]);
+  for (const bool recorded : {false, true}) {
+    c.recorded = recorded;
+    CheckRefinement(c, *c.judge, c.golden["judge_likelihood"]["dto"]);
+  }
 }
 
-TEST_P(ModelGoldenTest, WholeTraces) {
-  Case c(GetParam());
+void CheckTraces(Case& c) {
   for (const Json& golden : c.golden["traces"]) {
     SCOPED_TRACE("confidence " + golden["confidence_threshold"].dump() + " gradient " +
-                 golden["gradient_threshold"].dump());
+                 golden["gradient_threshold"].dump() + (c.recorded ? ", recorded" : ""));
     c.usage = Usage();
     const int tokens = golden["max_new_tokens"];
     NablaOptions options{.max_rollouts = golden["max_rollouts"]};
@@ -279,6 +315,14 @@ TEST_P(ModelGoldenTest, WholeTraces) {
       EXPECT_LE(Error(expected["reward_proposed"], *step.reward_after), kTolerance);
       EXPECT_EQ(step.accepted, expected["accepted"].get<bool>());
     }
+  }
+}
+
+TEST_P(ModelGoldenTest, WholeTraces) {
+  Case c(GetParam());
+  for (const bool recorded : {false, true}) {
+    c.recorded = recorded;
+    CheckTraces(c);
   }
 }
 

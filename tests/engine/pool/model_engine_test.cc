@@ -109,6 +109,29 @@ TEST(ModelEngineTest, TheSameSeedGivesTheSameBytesAloneAndAmongSixteenOthers) {
   EXPECT_EQ(actual.usage.revisions_accepted, expected.usage.revisions_accepted);
 }
 
+// What rollouts and their scoring leave to gradients saves both models' passes, and changes no bit.
+TEST(ModelEngineTest, RecordedRolloutsSaveTheForwardPassesOfTheirGradients) {
+  ReasonRequest request = Greedy(24);
+  request.strategy = NablaOptions{.refinement = {.learning_rate = 0.3}};
+  ReasonResult results[2];
+  for (const bool recorded : {false, true}) {
+    EnginePoolOptions options = Options();
+    if (!recorded) options.activation_bytes = 0;
+    const auto pool = Create(options);
+    GateSink sink;
+    Outcome outcome;
+    ASSERT_TRUE(pool->Submit(request, {}, &sink, outcome.Callback()).ok());
+    ASSERT_TRUE(outcome.Status().ok()) << outcome.Status();
+    results[recorded] = *outcome.result;
+  }
+  EXPECT_EQ(results[1].token_ids, results[0].token_ids);
+  EXPECT_EQ(*results[1].reward, *results[0].reward) << "bit for bit";
+  EXPECT_EQ(results[1].usage.gradient_steps, results[0].usage.gradient_steps);
+  if (TestDevice() != "cpu") return;
+  EXPECT_LT(results[1].usage.language_model.forward_tokens, results[0].usage.language_model.forward_tokens);
+  EXPECT_LT(results[1].usage.reward_model.forward_tokens, results[0].usage.reward_model.forward_tokens);
+}
+
 TEST(ModelEngineTest, RequestsThatBeginAlikeShareTheirPrompt) {
   const auto pool = Create();
   ReasonRequest request = Greedy(4);
