@@ -24,6 +24,7 @@ RewardContextCache::Lease::Lease(RewardContextCache* cache, std::unique_ptr<Entr
     : cache_(cache), entry_(std::move(entry)), work_before_(opened ? ModelWork() : entry_->context->work()) {}
 
 RewardContextCache::Lease::~Lease() {
+  entry_->context->set_stop(nullptr);
   if (keep_) cache_->Return(std::move(entry_));
 }
 
@@ -36,16 +37,17 @@ ModelWork RewardContextCache::Lease::work() const {
 }
 
 absl::StatusOr<std::unique_ptr<RewardContextCache::Lease>> RewardContextCache::Acquire(
-    absl::Span<const ChatMessage> messages, int max_response_tokens) {
+    absl::Span<const ChatMessage> messages, int max_response_tokens, const StopToken* stop) {
   std::string key = KeyOf(messages, max_response_tokens);
   if (std::unique_ptr<Entry> entry = TakeIdle(key)) {
+    entry->context->set_stop(stop);
     return std::make_unique<Lease>(this, std::move(entry), /*opened=*/false);
   }
   auto entry = std::make_unique<Entry>();
   entry->key = std::move(key);
-  absl::StatusOr<std::unique_ptr<RewardContext>> context = model_->Open(messages, max_response_tokens);
+  absl::StatusOr<std::unique_ptr<RewardContext>> context = model_->Open(messages, max_response_tokens, stop);
   while (absl::IsResourceExhausted(context.status()) && EvictOldest()) {
-    context = model_->Open(messages, max_response_tokens);
+    context = model_->Open(messages, max_response_tokens, stop);
   }
   NABLA_RETURN_IF_ERROR(context.status());
   entry->context = *std::move(context);

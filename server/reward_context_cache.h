@@ -2,7 +2,7 @@
 // the response scored last, makes the next call of the same conversation cheaper and never different.
 //
 //   RewardContextCache contexts(&reward_model, {});
-//   NABLA_ASSIGN_OR_RETURN(auto lease, contexts.Acquire(messages, /*max_response_tokens=*/64));
+//   NABLA_ASSIGN_OR_RETURN(auto lease, contexts.Acquire(messages, /*max_response_tokens=*/64, stop));
 //   NABLA_ASSIGN_OR_RETURN(double reward, lease->context().Score(response));
 //
 // A context is used by one lease at a time: two calls of one conversation open two. Idle ones are bounded in number and
@@ -25,6 +25,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "engine/base/event.h"
+#include "engine/base/stop_token.h"
 #include "engine/reward/reward_model.h"
 #include "engine/text/chat_message.h"
 
@@ -80,8 +81,10 @@ class RewardContextCache {
 
   RewardContextCache(const RewardModel* model, Options options) : model_(model), options_(std::move(options)) {}
 
-  // Errors are those of RewardModel::Open; of RESOURCE_EXHAUSTED only what is left once no context is idle.
-  absl::StatusOr<std::unique_ptr<Lease>> Acquire(absl::Span<const ChatMessage> messages, int max_response_tokens);
+  // Errors are those of RewardModel::Open; of RESOURCE_EXHAUSTED only what is left once no context is idle. `stop`, if
+  // given, ends what the context does for this lease, and outlives it.
+  absl::StatusOr<std::unique_ptr<Lease>> Acquire(absl::Span<const ChatMessage> messages, int max_response_tokens,
+                                                 const StopToken* stop = nullptr);
 
   // Closes what no call is using.
   void EvictIdle();

@@ -1,7 +1,6 @@
 #include "server/reward_service.h"
 
 #include <algorithm>
-#include <atomic>
 #include <optional>
 #include <utility>
 
@@ -9,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "engine/base/fingerprint.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/stop_token.h"
 #include "server/call_context.h"
 #include "server/conversion.h"
 #include "server/reward_conversion.h"
@@ -19,7 +19,6 @@ namespace nabla {
 namespace {
 
 constexpr int kMaxResponses = 256;
-constexpr size_t kResponsesTogether = 16;  // between two looks at whether the caller still waits
 constexpr uint32_t kMaxTokens = 1 << 20;
 
 }  // namespace
@@ -48,14 +47,9 @@ struct RewardService::CallRecord {
 class RewardService::Call final : public grpc::ServerUnaryReactor {
  public:
   Call(RewardService* service, const char* method, const grpc::CallbackServerContext& context)
-      : service_(service), record_(method, context), deadline_(DeadlineOf(context)) {}
+      : service_(service), record_(method, context), stop_(DeadlineOf(context)) {}
 
-  // Why the call need not go on.
-  absl::Status Check() const {
-    if (cancelled_.load(std::memory_order_relaxed)) return absl::CancelledError("the caller has gone");
-    if (absl::Now() >= deadline_) return absl::DeadlineExceededError("the call's deadline has passed");
-    return absl::OkStatus();
-  }
+  const StopToken& stop() const { return stop_; }  // says stop once the caller has gone or its deadline has passed
 
   absl::Status Take(absl::StatusOr<Caller> caller) { return record_.Take(std::move(caller)); }
 
@@ -65,7 +59,7 @@ class RewardService::Call final : public grpc::ServerUnaryReactor {
   }
 
  private:
-  void OnCancel() override { cancelled_.store(true, std::memory_order_relaxed); }
+  void OnCancel() override { stop_.Stop(StopToken::Reason::kCancelled); }
   void OnDone() override {
     service_->OnCallEnded(record_);
     delete this;
@@ -73,8 +67,7 @@ class RewardService::Call final : public grpc::ServerUnaryReactor {
 
   RewardService* const service_;
   CallRecord record_;
-  const absl::Time deadline_;
-  std::atomic<bool> cancelled_{false};
+  StopToken stop_;
 };
 
 // Writes the embedding chunk by chunk, as fast as the client reads. Deletes itself.
@@ -157,14 +150,15 @@ grpc::ServerUnaryReactor* RewardService::GetInfo(grpc::CallbackServerContext* co
 grpc::ServerUnaryReactor* RewardService::Score(grpc::CallbackServerContext* context, const v1::ScoreRequest* request,
                                                v1::ScoreResponse* response) {
   return Queue("Score", context,
-               [this, request, response](const Call& call) { return AnswerScore(*request, call, response); });
+               [this, request, response](const StopToken& stop) { return AnswerScore(*request, stop, response); });
 }
 
 grpc::ServerUnaryReactor* RewardService::ScoreGradient(grpc::CallbackServerContext* context,
                                                        const v1::ScoreGradientRequest* request,
                                                        v1::ScoreGradientResponse* response) {
-  return Queue("ScoreGradient", context,
-               [this, request, response](const Call&) { return AnswerScoreGradient(*request, response); });
+  return Queue("ScoreGradient", context, [this, request, response](const StopToken& stop) {
+    return AnswerScoreGradient(*request, stop, response);
+  });
 }
 
 grpc::ServerWriteReactor<v1::EmbeddingChunk>* RewardService::FetchEmbedding(grpc::CallbackServerContext* context,
@@ -181,13 +175,13 @@ grpc::ServerWriteReactor<v1::EmbeddingChunk>* RewardService::FetchEmbedding(grpc
 }
 
 grpc::ServerUnaryReactor* RewardService::Queue(const char* method, grpc::CallbackServerContext* context,
-                                               std::function<absl::Status(const Call&)> answer) {
+                                               std::function<absl::Status(const StopToken&)> answer) {
   auto* const call = new Call(this, method, *context);
   absl::Status status = call->Take(Admit(*context));
   if (status.ok()) {
     status = queue_.Submit([this, call, answer = std::move(answer)] {
-      const absl::Status unwanted = call->Check();
-      call->End(unwanted.ok() ? answer(*call) : unwanted);
+      const absl::Status unwanted = call->stop().Check();
+      call->End(unwanted.ok() ? answer(call->stop()) : unwanted);
     });
   }
   if (!status.ok()) call->End(status);
@@ -307,12 +301,12 @@ absl::Status RewardService::CheckGradientRequest(const v1::ScoreGradientRequest&
   return absl::OkStatus();
 }
 
-absl::Status RewardService::WithContext(const v1::Conversation& conversation,
+absl::Status RewardService::WithContext(const v1::Conversation& conversation, const StopToken& stop,
                                         const std::function<absl::Status(Lease&)>& work, v1::ModelWork* run) {
   const std::vector<ChatMessage> messages = FromProto(conversation);
   const auto attempt = [&]() -> absl::Status {
     NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Lease> lease,
-                           contexts_->Acquire(messages, static_cast<int>(conversation.max_response_tokens())));
+                           contexts_->Acquire(messages, static_cast<int>(conversation.max_response_tokens()), &stop));
     const absl::Status status = work(*lease);
     if (!status.ok()) lease->Discard();
     metrics_->CountWork(lease->work());
@@ -327,7 +321,7 @@ absl::Status RewardService::WithContext(const v1::Conversation& conversation,
   return status;
 }
 
-absl::Status RewardService::AnswerScore(const v1::ScoreRequest& request, const Call& call,
+absl::Status RewardService::AnswerScore(const v1::ScoreRequest& request, const StopToken& stop,
                                         v1::ScoreResponse* response) {
   NABLA_RETURN_IF_ERROR(CheckFingerprints(request.fingerprints()));
   NABLA_RETURN_IF_ERROR(CheckConversation(request.conversation()));
@@ -345,24 +339,18 @@ absl::Status RewardService::AnswerScore(const v1::ScoreRequest& request, const C
   const auto score = [&](Lease& lease) -> absl::Status {
     response->clear_rewards();
     if (responses.size() == 1) {  // the context keeps it: the next one, or its gradient, may begin with it
-      NABLA_RETURN_IF_ERROR(call.Check());
       NABLA_ASSIGN_OR_RETURN(const double reward, lease.context().Score(responses.front()));
       response->add_rewards(reward);
       return absl::OkStatus();
     }
-    for (size_t begin = 0; begin < responses.size(); begin += kResponsesTogether) {
-      NABLA_RETURN_IF_ERROR(call.Check());
-      NABLA_ASSIGN_OR_RETURN(
-          const std::vector<double> rewards,
-          lease.context().ScoreAll(absl::MakeConstSpan(responses).subspan(begin, kResponsesTogether)));
-      response->mutable_rewards()->Add(rewards.begin(), rewards.end());
-    }
+    NABLA_ASSIGN_OR_RETURN(const std::vector<double> rewards, lease.context().ScoreAll(responses));
+    response->mutable_rewards()->Add(rewards.begin(), rewards.end());
     return absl::OkStatus();
   };
-  return WithContext(request.conversation(), score, response->mutable_work());
+  return WithContext(request.conversation(), stop, score, response->mutable_work());
 }
 
-absl::Status RewardService::AnswerScoreGradient(const v1::ScoreGradientRequest& request,
+absl::Status RewardService::AnswerScoreGradient(const v1::ScoreGradientRequest& request, const StopToken& stop,
                                                 v1::ScoreGradientResponse* response) {
   NABLA_RETURN_IF_ERROR(CheckFingerprints(request.fingerprints()));
   NABLA_RETURN_IF_ERROR(CheckGradientRequest(request));
@@ -391,7 +379,7 @@ absl::Status RewardService::AnswerScoreGradient(const v1::ScoreGradientRequest& 
     }
     return absl::OkStatus();
   };
-  return WithContext(request.conversation(), score, response->mutable_work());
+  return WithContext(request.conversation(), stop, score, response->mutable_work());
 }
 
 }  // namespace nabla

@@ -28,6 +28,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "engine/base/stop_token.h"
 #include "engine/reward/embedding_table.h"
 #include "engine/reward/reward_model.h"
 #include "nabla/v1/reward.grpc.pb.h"
@@ -91,17 +92,18 @@ class RewardService final : public v1::RewardModel::CallbackService {
   void OnCallEnded(const CallRecord& record);
   // Runs `answer` on a thread of the queue and finishes the call with what it returns.
   grpc::ServerUnaryReactor* Queue(const char* method, grpc::CallbackServerContext* context,
-                                  std::function<absl::Status(const Call&)> answer);
+                                  std::function<absl::Status(const StopToken&)> answer);
 
   absl::Status CheckFingerprints(const v1::Fingerprints& fingerprints) const;
   absl::Status CheckConversation(const v1::Conversation& conversation) const;
   absl::Status CheckResponse(const v1::Response& response, const std::string& field, uint32_t max_tokens) const;
   absl::Status CheckGradientRequest(const v1::ScoreGradientRequest& request) const;
-  absl::Status AnswerScore(const v1::ScoreRequest& request, const Call& call, v1::ScoreResponse* response);
-  absl::Status AnswerScoreGradient(const v1::ScoreGradientRequest& request, v1::ScoreGradientResponse* response);
+  absl::Status AnswerScore(const v1::ScoreRequest& request, const StopToken& stop, v1::ScoreResponse* response);
+  absl::Status AnswerScoreGradient(const v1::ScoreGradientRequest& request, const StopToken& stop,
+                                   v1::ScoreGradientResponse* response);
   // On a context of that conversation; once more on a fresh one where memory ran out and idle ones could give way.
-  absl::Status WithContext(const v1::Conversation& conversation, const std::function<absl::Status(Lease&)>& work,
-                           v1::ModelWork* run);
+  absl::Status WithContext(const v1::Conversation& conversation, const StopToken& stop,
+                           const std::function<absl::Status(Lease&)>& work, v1::ModelWork* run);
 
   const RewardServiceOptions options_;
   RewardMetrics* const metrics_;

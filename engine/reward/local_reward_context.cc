@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/device.h"
 #include "engine/model/kv_pool.h"
@@ -88,31 +89,32 @@ LocalRewardContext::LocalRewardContext(std::shared_ptr<ModelRunner> runner, Rewa
                            torch::TensorOptions(model_->dtype()).device(model_->device()))) {}
 
 int64_t LocalRewardContext::MostTokens(const Surroundings& surroundings, int max_response_tokens) {
-  return static_cast<int64_t>(surroundings.before.size() + surroundings.after.size()) + 2 * max_response_tokens +
-         kSparePositions;
+  // Of the response kept last, and of what is scored beside it.
+  const int64_t one = max_response_tokens + static_cast<int64_t>(surroundings.after.size());
+  return static_cast<int64_t>(surroundings.before.size()) + 2 * one + kSparePositions;
 }
 
 // By itself and through the products that the gradient passes behind it use. Gradients of a judge can be so
 // ill-conditioned that they show the rounding of a prefix made otherwise: 2e-4 and more of a gradient that agrees with
-// Hugging Face's to 2e-5 this way.
+// Hugging Face's to 2e-5 this way. Others' steps go on between the chunks.
 absl::Status LocalRewardContext::Prefill() {
-  return RunAlone([this]() -> absl::Status {
-    const torch::InferenceMode inference;
-    for (absl::Span<const int32_t> rest = before_; !rest.empty(); rest.remove_prefix(std::min(rest.size(), kChunk))) {
+  for (absl::Span<const int32_t> rest = before_; !rest.empty(); rest.remove_prefix(std::min(rest.size(), kChunk))) {
+    NABLA_RETURN_IF_ERROR(RunAlone([this, chunk = rest.subspan(0, kChunk)]() -> absl::Status {
+      const torch::InferenceMode inference;
       if (stop_ != nullptr) NABLA_RETURN_IF_ERROR(stop_->Check());
-      const absl::Span<const int32_t> chunk = rest.subspan(0, kChunk);
       NABLA_RETURN_IF_ERROR(cache_.Prepare(static_cast<int64_t>(chunk.size())));
       hidden_[0].copy_(model_->body().ExtendAsForward({&cache_, chunk})[-1]);
       ++work_.forward_passes;
       work_.forward_tokens += static_cast<int64_t>(chunk.size());
-    }
-    return absl::OkStatus();
-  });
+      return absl::OkStatus();
+    }));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status LocalRewardContext::ExpectGradients() {
   if (!model_->body().can_record() || runner_->activations() == nullptr) return absl::OkStatus();
-  return Record(max_response_tokens_ + static_cast<int64_t>(after_.size()));
+  return Record(max_response_tokens_ + static_cast<int64_t>(after_.size()), runner_->activations());
 }
 
 absl::StatusOr<double> LocalRewardContext::Score(absl::Span<const int32_t> response) {
@@ -223,8 +225,13 @@ absl::Status LocalRewardContext::ScoreTogether(absl::Span<Tail> tails) {
 absl::StatusOr<RewardGradient> LocalRewardContext::ScoreGradient(absl::Span<const int32_t> response, int first,
                                                                  bool scored) {
   scored = scored && model_->body().can_record();
+  // Where nothing is recorded, what scoring leaves if it has still to be done, for as long as this takes.
+  const bool for_now = scored && record_ == nullptr;
+  const auto forget = absl::MakeCleanup([&] {
+    if (for_now) record_.reset();
+  });
   if (scored) {
-    if (record_ == nullptr) NABLA_RETURN_IF_ERROR(Record(/*rows=*/0));
+    if (for_now) NABLA_RETURN_IF_ERROR(Record(static_cast<int64_t>(response.size() + after_.size()), nullptr));
     NABLA_RETURN_IF_ERROR(Keep(response, after_));
   } else if (first > CommonPrefix(response)) {
     NABLA_RETURN_IF_ERROR(Keep(response.subspan(0, first), {}));
@@ -239,9 +246,9 @@ absl::StatusOr<RewardGradient> LocalRewardContext::ScoreGradient(absl::Span<cons
   return result;
 }
 
-absl::Status LocalRewardContext::Record(int64_t rows) {
+absl::Status LocalRewardContext::Record(int64_t rows, std::shared_ptr<MemoryBudget> budget) {
   return GuardTorch([&] {
-    record_ = std::make_unique<RecordedRows>(model_->body().weights(), before(), rows, runner_->activations());
+    record_ = std::make_unique<RecordedRows>(model_->body().weights(), before(), rows, std::move(budget));
     return absl::OkStatus();
   });
 }

@@ -48,6 +48,7 @@ class LocalRewardContext : public RewardContext {
   // Runs what stands before the response; once, ahead of everything else.
   absl::Status Prefill();
 
+  void set_stop(const StopToken* stop) override { stop_ = stop; }
   absl::Status ExpectGradients() override;
   absl::StatusOr<double> Score(absl::Span<const int32_t> response) override;
   absl::StatusOr<std::vector<double>> ScoreAll(absl::Span<const absl::Span<const int32_t>> responses) override;
@@ -60,7 +61,7 @@ class LocalRewardContext : public RewardContext {
   int64_t before() const { return static_cast<int64_t>(before_.size()); }
   absl::Status RunAlone(const std::function<absl::Status()>& work);
   int CommonPrefix(absl::Span<const int32_t> response) const;
-  absl::Status Record(int64_t rows);
+  absl::Status Record(int64_t rows, std::shared_ptr<MemoryBudget> budget);
   absl::Status Keep(absl::Span<const int32_t> response, absl::Span<const int32_t> after);
   Tail TailOf(absl::Span<const int32_t> response) const;
   absl::Status ScoreTogether(absl::Span<Tail> tails);
@@ -77,7 +78,7 @@ class LocalRewardContext : public RewardContext {
   const torch::Tensor score_weight_;
   const std::vector<int32_t> before_, after_;  // the latter empty for a likelihood, which does not look at it
   const int max_response_tokens_;
-  const StopToken* const stop_;
+  const StopToken* stop_;
   KvCache cache_;  // before_, kept_ and kept_after_ tokens of after_
   std::vector<int32_t> kept_;
   std::optional<size_t> kept_after_;      // all or none; unset: none, and score_ is not to be trusted

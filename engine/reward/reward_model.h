@@ -45,6 +45,10 @@ class RewardContext {
  public:
   virtual ~RewardContext() = default;
 
+  // For a context of a model in this process that outlives the call it was opened for: what stops it from now on,
+  // nothing where null. Others keep what they were opened with.
+  virtual void set_stop(const StopToken* /*stop*/) {}
+
   // Ahead of the first call: gradients will be asked for at responses that were scored. What they want is then kept,
   // where there is room; numbers are the same without.
   virtual absl::Status ExpectGradients() { return absl::OkStatus(); }

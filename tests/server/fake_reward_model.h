@@ -76,7 +76,7 @@ class FakeRewardModel : public RewardModel {
   static float LogProbOf(int position, int token) { return -1.0f / static_cast<float>(1 + position * 13 + token); }
 
   absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage> messages, int max_response_tokens,
-                                                      const StopToken* /*stop*/ = nullptr,
+                                                      const StopToken* stop = nullptr,
                                                       absl::string_view /*traceparent*/ = "") const override {
     for (const ChatMessage& message : messages) {
       if (message.role == "nobody") return absl::InvalidArgumentError("messages: the chat template refuses nobody");
@@ -88,7 +88,7 @@ class FakeRewardModel : public RewardModel {
     NABLA_RETURN_IF_ERROR(Compute());
     const std::lock_guard<std::mutex> lock(mu_);
     ++opened_;
-    return std::make_unique<Context>(this, std::vector<ChatMessage>(messages.begin(), messages.end()));
+    return std::make_unique<Context>(this, std::vector<ChatMessage>(messages.begin(), messages.end()), stop);
   }
   absl::StatusOr<std::vector<float>> ProjectToVocabulary(absl::Span<const float>, int rows) const override {
     return std::vector<float>(static_cast<size_t>(rows) * kFakeVocabulary);
@@ -128,12 +128,14 @@ class FakeRewardModel : public RewardModel {
  private:
   class Context : public RewardContext {
    public:
-    Context(const FakeRewardModel* model, std::vector<ChatMessage> messages)
-        : model_(model), messages_(std::move(messages)) {
+    Context(const FakeRewardModel* model, std::vector<ChatMessage> messages, const StopToken* stop)
+        : model_(model), messages_(std::move(messages)), stop_(stop) {
       work_ = {.forward_passes = 1, .forward_tokens = 5};
     }
+    void set_stop(const StopToken* stop) override { stop_ = stop; }
     absl::StatusOr<double> Score(absl::Span<const int32_t> response) override {
       NABLA_RETURN_IF_ERROR(model_->Compute());
+      if (stop_ != nullptr) NABLA_RETURN_IF_ERROR(stop_->Check());
       ++work_.forward_passes;
       work_.forward_tokens += static_cast<int64_t>(response.size());
       return RewardOf(messages_, response);
@@ -148,6 +150,7 @@ class FakeRewardModel : public RewardModel {
     absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first,
                                                  bool /*scored*/) override {
       NABLA_RETURN_IF_ERROR(model_->Compute());
+      if (stop_ != nullptr) NABLA_RETURN_IF_ERROR(stop_->Check());
       ++work_.forward_passes, ++work_.backward_passes;
       const int rows = static_cast<int>(response.size()) - first;
       work_.forward_tokens += rows, work_.backward_tokens += rows;
@@ -175,6 +178,7 @@ class FakeRewardModel : public RewardModel {
    private:
     const FakeRewardModel* const model_;
     const std::vector<ChatMessage> messages_;
+    const StopToken* stop_;
     ModelWork work_;
   };
 

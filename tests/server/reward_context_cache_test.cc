@@ -84,6 +84,21 @@ TEST_F(RewardContextCacheTest, IdleContextsGiveWayWhereMemoryRunsOut) {
   EXPECT_EQ(contexts.idle(), 0);
 }
 
+TEST_F(RewardContextCacheTest, AContextStopsForTheCallThatUsesItAlone) {
+  RewardContextCache contexts(&model_, Options());
+  const std::vector<int32_t> response = {1};
+  StopToken gone;
+  {
+    const auto lease = contexts.Acquire(kQuestion, 8, &gone).value();
+    EXPECT_TRUE(lease->context().Score(response).ok());
+    gone.Stop(StopToken::Reason::kCancelled);
+    EXPECT_EQ(lease->context().Score(response).status().code(), absl::StatusCode::kCancelled);
+  }
+  const StopToken waits;
+  EXPECT_TRUE(contexts.Acquire(kQuestion, 8, &waits).value()->context().Score(response).ok());
+  EXPECT_EQ(model_.opened(), 1);
+}
+
 TEST_F(RewardContextCacheTest, ADiscardedContextDoesNotComeBack) {
   RewardContextCache contexts(&model_, Options());
   contexts.Acquire(kQuestion, 8).value()->Discard();

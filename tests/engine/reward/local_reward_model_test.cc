@@ -134,6 +134,9 @@ TEST_P(ScoredGradientTest, RunsNoTokenAgainAndHasTheSameBitsWhereThereWasNoRoom)
     const RewardGradient again = fresh->ScoreGradient(response_, 1, true).value();
     EXPECT_EQ(again.reward, score);
     EXPECT_EQ(again.input_gradient, recorded.input_gradient);
+    const auto scores = without->Open(kQuestion, 32).value();
+    ASSERT_TRUE(scores->Score(response_).ok());
+    EXPECT_EQ(fresh->work().forward_tokens, scores->work().forward_tokens) << "one pass for both";
     if (again.log_probs) {
       EXPECT_EQ(again.log_probs(0, 5).value(), recorded.log_probs(0, 5).value());
     }
@@ -235,7 +238,7 @@ TEST(LocalRewardModelTest, AContextKeepsToTheMemoryItSaysItNeeds) {
   const auto judge = Judge();
   const auto create = [&](int64_t kv_tokens) {
     return LocalRewardModel::Create(NewRunner(judge, kv_tokens), RewardKind::kVerdict,
-                                    VerdictOptions{.yes = "Y", .no = "N"})
+                                    VerdictOptions{.question = std::string(150, '?'), .yes = "Y", .no = "N"})
         .value();
   };
   const auto reward = create(create(16384)->ContextTokens(kQuestion, kTokens).value() + kBlockTokens);
