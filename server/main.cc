@@ -1,5 +1,5 @@
 // nabla-server: opens its ports, loads the models, serves until SIGTERM or SIGINT, finishes what runs, exits 0. A
-// second signal ends it at once.
+// second signal ends it at once. Exits 1 once every engine has failed, so that whoever keeps it running starts another.
 #include <unistd.h>
 
 #include <iostream>
@@ -28,6 +28,7 @@ void PrintPorts(const Server& server, const ServerOptions& options) {
 }
 
 absl::Status Serve(ServerSetup setup) {
+  setup.server.on_lost = WakeShutdownWaiter;
   NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Create(setup.server));
   NABLA_RETURN_IF_ERROR(CatchShutdownSignals());
   PrintPorts(*server, setup.server);
@@ -52,10 +53,11 @@ absl::Status Serve(ServerSetup setup) {
   NABLA_RETURN_IF_ERROR(pool.status());
   server->Serve(*std::move(pool));
   std::cout << "ready" << std::endl;
-  AwaitShutdownSignal();
+  const bool signalled = AwaitShutdownSignal();
   std::cout << "draining" << std::endl;
+  EndProcessAfter(setup.server.drain_timeout + kDrainGrace);
   server->Drain();
-  return absl::OkStatus();
+  return signalled ? absl::OkStatus() : absl::UnavailableError("every engine has failed; start the server again");
 }
 
 absl::Status Run(Settings& settings) {

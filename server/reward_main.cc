@@ -1,5 +1,6 @@
 // nabla-reward-server: opens its ports, loads the reward model, serves until SIGTERM or SIGINT, finishes what runs,
-// exits 0. A second signal ends it at once.
+// exits 0. A second signal ends it at once. Exits 1 once the device has failed, so that whoever keeps it running starts
+// another.
 #include <iostream>
 #include <memory>
 #include <string>
@@ -41,12 +42,16 @@ absl::Status Serve(RewardServerSetup setup) {
   NABLA_ASSIGN_OR_RETURN(engine, RewardEngine::Create(setup.engine));
   NABLA_RETURN_IF_ERROR(CatchShutdownSignals());  // until here a signal ends the process: nothing has begun
   server->Serve({.model = &engine->model(), .fingerprint = engine->fingerprint(), .embedding = engine->embedding()},
-                [&engine = *engine] { return NotReady(engine); });
+                [&engine = *engine] {
+                  if (!engine.healthy()) WakeShutdownWaiter();
+                  return NotReady(engine);
+                });
   std::cout << "ready" << std::endl;
-  AwaitShutdownSignal();
+  const bool signalled = AwaitShutdownSignal();
   std::cout << "draining" << std::endl;
+  EndProcessAfter(setup.server.drain_timeout + kDrainGrace);
   server->Drain();
-  return absl::OkStatus();
+  return signalled ? absl::OkStatus() : absl::UnavailableError("the device has failed; start the reward server again");
 }
 
 absl::Status Run(Settings& settings) {

@@ -11,6 +11,8 @@
 namespace nabla {
 namespace {
 
+constexpr char kLost[] = "every engine has failed";
+
 // Why no requests should come; empty: they may.
 std::string NotReady(const PoolLoad& load) {
   bool any_healthy = false;
@@ -21,7 +23,7 @@ std::string NotReady(const PoolLoad& load) {
     }
     any_healthy = any_healthy || engine.healthy;
   }
-  return any_healthy ? "" : "every engine has failed";
+  return any_healthy ? "" : kLost;
 }
 
 }  // namespace
@@ -89,6 +91,7 @@ void Server::LookAtEngines() {
     log(LogEvent(LogLevel::kInfo, "ready"));
   } else {
     log(LogEvent(LogLevel::kError, "not_ready").Add("message", not_ready_));
+    if (not_ready_ == kLost && options_.on_lost) options_.on_lost();
   }
 }
 

@@ -14,6 +14,7 @@
 
 #include <prometheus/exposer.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -41,6 +42,7 @@ struct ServerOptions {
   int max_new_tokens_limit = 4096;
   int max_rollouts_limit = 1024;
   absl::Duration watchdog_period = absl::Seconds(1);
+  std::function<void()> on_lost;  // once every engine has failed, from a thread of the server's; may be null
 };
 
 class Server {

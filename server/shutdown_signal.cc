@@ -4,6 +4,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <iostream>
+#include <thread>
+
+#include "absl/time/clock.h"
 
 namespace nabla {
 namespace {
@@ -37,5 +41,13 @@ bool AwaitShutdownSignal() {
 }
 
 void WakeShutdownWaiter() { Post(kWake); }
+
+void EndProcessAfter(absl::Duration limit) {
+  std::thread([limit] {
+    absl::SleepFor(limit);
+    std::cerr << "the drain has not come to its end; ending the process" << std::endl;
+    _exit(1);
+  }).detach();
+}
 
 }  // namespace nabla

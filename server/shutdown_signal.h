@@ -2,6 +2,7 @@
 //
 //   NABLA_RETURN_IF_ERROR(CatchShutdownSignals());
 //   AwaitShutdownSignal();   // blocks
+//   EndProcessAfter(drain_timeout + kDrainGrace);
 //   server->Drain();
 //
 // Once a process; the main thread waits, any thread may wake it.
@@ -9,8 +10,12 @@
 #define NABLA_SERVER_SHUTDOWN_SIGNAL_H_
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 
 namespace nabla {
+
+// How long, behind the drain timeout, what was told to stop may take to notice.
+inline constexpr absl::Duration kDrainGrace = absl::Seconds(30);
 
 absl::Status CatchShutdownSignals();
 
@@ -18,6 +23,9 @@ absl::Status CatchShutdownSignals();
 bool AwaitShutdownSignal();
 
 void WakeShutdownWaiter();
+
+// Ends the process with exit status 1 once `limit` has passed, whatever hangs: a drain waits for the device.
+void EndProcessAfter(absl::Duration limit);
 
 }  // namespace nabla
 

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -97,6 +98,20 @@ TEST_F(RunningServerTest, IsReadyAsLongAsOneEngineIsHealthy) {
   pool()->SetEngines({{.device = "cuda:0", .healthy = false, .stuck = true}, {.device = "cuda:1"}});
   AwaitLines("event=ready", 2);
   EXPECT_EQ(Readiness(), "SERVING");
+}
+
+TEST_F(RunningServerTest, SaysWhenItHasLostEveryEngine) {
+  std::atomic<int> lost = 0;
+  ServerOptions options;
+  options.on_lost = [&] { ++lost; };
+  StartServer(options);
+  pool()->SetEngines({{.device = "cuda:0", .stuck = true}});
+  AwaitLines("event=not_ready", 1);
+  EXPECT_EQ(lost, 0) << "it may go on";
+  pool()->SetEngines({{.device = "cuda:0", .healthy = false}});
+  AwaitLines("event=not_ready", 2);
+  server()->Drain();
+  EXPECT_EQ(lost, 1);
 }
 
 TEST_F(RunningServerTest, WatchersOfReadinessAreTold) {
