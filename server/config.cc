@@ -57,10 +57,11 @@ void ReadLocalReward(Settings& settings, std::optional<RewardModelOptions>* rewa
 
 void ReadRemoteReward(Settings& settings, std::optional<RemoteRewardOptions>* remote_reward) {
   if (!settings.Has("reward_address")) {
-    return settings.FailIfGiven({"reward_tls_ca", "remote_reward.tls_certificate_file", "remote_reward.tls_key_file",
-                                 "remote_reward.tls_server_name", "reward_token_file", "remote_reward.timeout_seconds",
-                                 "remote_reward.max_attempts", "remote_reward.connect_timeout_seconds"},
-                                "has no effect without --reward_address");
+    return settings.FailIfGiven(
+        {"reward_tls_ca", "remote_reward.tls_certificate_file", "remote_reward.tls_key_file",
+         "remote_reward.tls_server_name", "reward_token_file", "remote_reward.timeout_seconds",
+         "remote_reward.max_attempts", "remote_reward.connect_timeout_seconds", "reward_gradients"},
+        "has no effect without --reward_address");
   }
   if (settings.Has("reward_model")) {
     return settings.Fail("reward_address", "has no effect with --reward_model; give one of the two");
@@ -80,6 +81,9 @@ void ReadRemoteReward(Settings& settings, std::optional<RemoteRewardOptions>* re
   settings.ReadSeconds("remote_reward.connect_timeout_seconds", 0.001, kDay, &options.connect_timeout);
   settings.ReadSeconds("remote_reward.timeout_seconds", 0.001, kHour, &options.call_timeout);
   settings.Read("remote_reward.max_attempts", 1, 5, &options.max_attempts);
+  std::string gradients = "float32";
+  settings.Read("reward_gradients", {"float32", "bfloat16"}, &gradients);
+  options.bfloat16_gradients = gradients == "bfloat16";
   if (options.tls_ca_file.empty()) {
     settings.FailIfGiven(
         {"remote_reward.tls_certificate_file", "remote_reward.tls_key_file", "remote_reward.tls_server_name"},

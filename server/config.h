@@ -31,6 +31,7 @@ struct RemoteRewardOptions {
   absl::Duration connect_timeout = absl::Seconds(120);  // how long the start waits for a replica to be ready
   absl::Duration call_timeout = absl::Seconds(30);      // of one call, its retries included
   int max_attempts = 4;                                 // of one call, the first included
+  bool bfloat16_gradients = false;                      // half the bytes, not the bits of a model in this process
 };
 
 struct ServerSetup {

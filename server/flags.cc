@@ -45,6 +45,9 @@ NABLA_CONFIG_FLAG(std::string, reward_tls_ca, "remote_reward.tls_ca_file",
                   "PEM file of the authorities of the reward servers. Default: they are called in the clear.");
 NABLA_CONFIG_FLAG(std::string, reward_token_file, "remote_reward.token_file",
                   "File that holds the bearer token for the reward servers.");
+NABLA_CONFIG_FLAG(std::string, reward_gradients, "remote_reward.gradients",
+                  "How gradients travel from the reward servers: float32, the bits of --reward_model, or bfloat16, "
+                  "half the bytes. Default: float32.");
 NABLA_CONFIG_FLAG(Strings, devices, "engine.devices",
                   "Devices, one engine each, with commas between them: cpu, cuda:N; or auto (CUDA where there is one). "
                   "Default: auto.");

@@ -126,8 +126,8 @@ void Metrics::AddHistograms(const std::string& strategy) {
                                       "Between committed tokens; a block of tokens shares its gap evenly.", kSeconds);
   all.e2e_latency = histogram("nabla_e2e_request_latency_seconds",
                               "From a call's arrival to its last byte, calls that ended OK.", kSeconds);
-  all.queue_time =
-      histogram("nabla_request_queue_time_seconds", "Waiting for an engine, requests that ended OK.", kSeconds);
+  all.queue_time = histogram("nabla_request_queue_time_seconds",
+                             "Waiting for an engine, all admitted requests, however they left the queue.", kSeconds);
   all.refine_time = histogram("nabla_request_refine_time_seconds", "Gradient descent of one request.", kSeconds);
   all.reward_time =
       histogram("nabla_request_reward_time_seconds", "Scoring for acceptance tests of one request.", kSeconds);
@@ -154,6 +154,11 @@ void Metrics::CountCommitted(const std::string& strategy, absl::Duration gap, si
   histograms->second.inter_token_latency->ObserveMultiple(increments, absl::ToDoubleSeconds(gap));
 }
 
+void Metrics::ObserveQueueTime(const std::string& strategy, absl::Duration waited) {
+  const auto histograms = histograms_.find(strategy);
+  if (histograms != histograms_.end()) histograms->second.queue_time->Observe(absl::ToDoubleSeconds(waited));
+}
+
 void Metrics::ObserveBatch(int64_t rows) { decode_batch_size_->Observe(static_cast<double>(rows)); }
 
 void Metrics::CountRewardRpc(absl::StatusCode code) {
@@ -177,7 +182,6 @@ void Metrics::CountResult(const Histograms& histograms, const RequestRecord& rec
   const Usage& usage = result.usage;
   histograms.time_to_first_token->Observe(absl::ToDoubleSeconds(usage.time_to_first_token));
   histograms.e2e_latency->Observe(absl::ToDoubleSeconds(record.duration));
-  histograms.queue_time->Observe(absl::ToDoubleSeconds(usage.queue_time));
   histograms.refine_time->Observe(absl::ToDoubleSeconds(usage.refine_time));
   histograms.reward_time->Observe(absl::ToDoubleSeconds(usage.reward_time));
   histograms.prompt_tokens->Observe(usage.prompt_tokens);

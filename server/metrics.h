@@ -41,6 +41,9 @@ class Metrics {
   void CountFlushing();
   void CountEnded(const RequestRecord& record);
 
+  // How long an admitted request was in the queue, once it has left it: for an engine, or because it has ended.
+  void ObserveQueueTime(const std::string& strategy, absl::Duration waited);
+
   // `tokens` were committed `gap` after the ones before them. Called for every event, by whoever emits it.
   void CountCommitted(const std::string& strategy, absl::Duration gap, size_t tokens);
 

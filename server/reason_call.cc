@@ -37,6 +37,7 @@ void ReasonCall::Start(EnginePool* pool, ReasonRequest request, SubmitOptions op
   strategy_ = StrategyName(request.strategy);
   deadline_ = options.deadline;
   omit_drafts_ = omit_drafts;
+  submitted_ = absl::Now();
   request.traceparent = info_.traceparent;
   {
     const std::lock_guard<std::mutex> lock(mu_);
@@ -65,6 +66,7 @@ void ReasonCall::Start(EnginePool* pool, ReasonRequest request, SubmitOptions op
 }
 
 void ReasonCall::OnEvent(Event event) {
+  LeaveQueue();
   CountGap(event);
   if (omit_drafts_ && (std::holds_alternative<DraftEvent>(event) || std::holds_alternative<ProgressEvent>(event)))
     return;
@@ -92,6 +94,10 @@ void ReasonCall::Write() {
   Pump();
 }
 
+void ReasonCall::LeaveQueue() {
+  if (!std::exchange(left_queue_, true)) host_->metrics().ObserveQueueTime(strategy_, absl::Now() - submitted_);
+}
+
 void ReasonCall::CountGap(const Event& event) {
   const auto* committed = std::get_if<CommittedEvent>(&event);
   if (committed == nullptr) return;
@@ -104,6 +110,7 @@ void ReasonCall::CountGap(const Event& event) {
 
 // From one of the pool's threads, which has nothing else to do: the answer's end need not wait for a writer.
 void ReasonCall::OnResult(absl::StatusOr<ReasonResult> result) {
+  LeaveQueue();
   host_->metrics().CountFlushing();
   std::shared_ptr<RequestTicket> ticket;  // released without the lock
   {

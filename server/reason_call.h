@@ -85,6 +85,7 @@ class ReasonCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
 
   void OnResult(absl::StatusOr<ReasonResult> result);
   void CountGap(const Event& event);
+  void LeaveQueue();  // at the first of its calls
 
   // Whether the caller is to hand this to the write queue, because nobody is about to pump.
   bool NeedsSchedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -103,9 +104,12 @@ class ReasonCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // Set by Start before the pool can call back, constant from then on.
   std::string strategy_;
   absl::Time deadline_ = absl::InfiniteFuture();
+  absl::Time submitted_;
   bool omit_drafts_ = false;
 
-  absl::Time last_commit_ = absl::InfinitePast();  // touched by whoever emits events only
+  // Touched only by whoever emits events, and brings the result behind them.
+  absl::Time last_commit_ = absl::InfinitePast();
+  bool left_queue_ = false;
 
   grpc::ByteBuffer buffer_;  // belongs to whoever has set writing_
 

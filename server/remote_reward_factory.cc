@@ -19,6 +19,7 @@ RewardModelFactory RemoteRewardFactory(const RemoteRewardOptions& options,
   remote.client.channel.tls_key_file = options.tls_key_file;
   remote.client.channel.tls_server_name = options.tls_server_name;
   remote.client.channel.max_attempts = options.max_attempts;
+  remote.bfloat16_gradients = options.bfloat16_gradients;
   remote.client.token_file = options.token_file;
   remote.client.connect_timeout = options.connect_timeout;
   remote.client.call_timeout = options.call_timeout;

@@ -6,8 +6,8 @@
 //
 // Thread-safe as every RewardModel; contexts and gradients outlive it no longer than their request. Calls block for a
 // round trip, until the `stop` given to Open says stop, or until the service's time is up. Errors of the service
-// (INVALID_ARGUMENT, OUT_OF_RANGE, RESOURCE_EXHAUSTED …) come through as they are; UNAVAILABLE where it cannot be
-// reached; FAILED_PRECONDITION where a replica has another model than the one connected to.
+// (INVALID_ARGUMENT, OUT_OF_RANGE …) come through as they are; UNAVAILABLE where it cannot be reached or stays full;
+// FAILED_PRECONDITION where a replica has another model than the one connected to.
 #ifndef NABLA_SERVER_REMOTE_REWARD_MODEL_H_
 #define NABLA_SERVER_REMOTE_REWARD_MODEL_H_
 

@@ -21,14 +21,14 @@ constexpr char kService[] = "nabla.v1.RewardModel";
 // How long one attempt to connect may take; what gRPC calls the least back-off.
 constexpr absl::Duration kConnectionAttempt = absl::Seconds(5);
 
-// Retries spend from a budget of 10 that every success refills by a tenth: with the service gone, calls soon fail at
-// once.
+// A replica that is full is as good as one that is gone: another may have room, or itself a little later. Retries spend
+// from a budget of 10 that every success refills by a tenth: with the service gone, calls soon fail at once.
 std::string ServiceConfig(const RewardChannelOptions& options) {
   std::string retry_policy;
   if (options.max_attempts > 1) {
     retry_policy = absl::StrFormat(
         R"(,"retryPolicy":{"maxAttempts":%d,"initialBackoff":"%.3fs","maxBackoff":"%.3fs","backoffMultiplier":2,)"
-        R"("retryableStatusCodes":["UNAVAILABLE"]})",
+        R"("retryableStatusCodes":["UNAVAILABLE","RESOURCE_EXHAUSTED"]})",
         options.max_attempts, absl::ToDoubleSeconds(options.first_backoff), absl::ToDoubleSeconds(options.max_backoff));
   }
   return absl::StrFormat(

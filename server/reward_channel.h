@@ -26,8 +26,10 @@ struct RewardChannelOptions {
   int max_attempts = 4;              // of one call, the first included; 1 … 5
   absl::Duration first_backoff = absl::Milliseconds(100);  // doubles, at random up to a fifth more or less
   absl::Duration max_backoff = absl::Seconds(1);
-  absl::Duration keepalive_time = absl::Seconds(20);     // without a word from a replica for so long, it is pinged
-  absl::Duration keepalive_timeout = absl::Seconds(10);  // and dropped if it does not answer within this
+  // Together well below a call's timeout, so that a call to a replica that is frozen or cut off fails in time to be
+  // tried on another.
+  absl::Duration keepalive_time = absl::Seconds(15);    // without a word from a replica for so long, it is pinged
+  absl::Duration keepalive_timeout = absl::Seconds(5);  // and dropped if it does not answer within this
   absl::Duration max_reconnect_backoff = absl::Seconds(1);
   int max_message_bytes = 256 << 20;  // of an answer: a gradient of 16384 tokens × 4096 numbers
 };

@@ -157,6 +157,8 @@ absl::Status RewardClient::ToAbsl(const grpc::Status& status, const std::string&
       return unavailable(no_answer);
     case grpc::StatusCode::UNAVAILABLE:
       return unavailable(absl::StrCat(status.error_message(), "; is nabla-reward-server running?"));
+    case grpc::StatusCode::RESOURCE_EXHAUSTED:  // its memory, its queue or this server's share of it
+      return unavailable(status.error_message());
     case grpc::StatusCode::CANCELLED:
       return unavailable("the call was cancelled by the service");
     case grpc::StatusCode::UNAUTHENTICATED:

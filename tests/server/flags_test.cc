@@ -260,6 +260,9 @@ TEST_F(FlagsTest, ARemoteRewardModelIsReadFromFlagsAndFile) {
   EXPECT_EQ(setup->remote_reward->connect_timeout, absl::Minutes(5));
   EXPECT_EQ(setup->remote_reward->call_timeout, absl::Seconds(2));
   EXPECT_EQ(setup->remote_reward->max_attempts, 3);
+  EXPECT_FALSE(setup->remote_reward->bfloat16_gradients);
+  Flag("reward_gradients", "bfloat16");
+  EXPECT_TRUE(ReadAll()->remote_reward->bfloat16_gradients);
 }
 
 TEST_F(FlagsTest, TheStartWaitsTwoMinutesForTheRewardService) {

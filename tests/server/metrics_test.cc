@@ -61,9 +61,9 @@ TEST(MetricsTest, AResultFeedsCountersAndHistograms) {
   result.usage.language_model = {.forward_passes = 11, .backward_passes = 12};
   result.usage.reward_model = {.forward_passes = 13, .backward_passes = 14};
   result.usage.draft_model = {.forward_passes = 15};
-  result.usage.queue_time = absl::Seconds(1);
   record.result = result;
   metrics.CountEnded(record);
+  metrics.ObserveQueueTime("nabla", absl::Seconds(1));
   const std::string text = Text(*metrics.registry());
   for (const char* line :
        {"nabla_prompt_tokens_total 10", "nabla_generation_tokens_total 20", "nabla_rollouts_total 3",

@@ -136,7 +136,8 @@ TEST(RemoteRewardModelTest, ErrorsOfTheModelComeThroughAsInTheSameProcess) {
   EXPECT_EQ(model->Open({{"nobody", "x"}}, 8).status(), replica.model().Open({{"nobody", "x"}}, 8).status());
   EXPECT_EQ(model->Open(kQuestion, 65).status(), replica.model().Open(kQuestion, 65).status());
   replica.model().Fail(absl::ResourceExhaustedError("no key/value memory"), /*times=*/9);
-  EXPECT_EQ(model->Open(kQuestion, 8).status(), absl::ResourceExhaustedError("no key/value memory"));
+  EXPECT_EQ(model->Open(kQuestion, 8).status(),
+            absl::UnavailableError(absl::StrCat("reward service at ", replica.address(), ": no key/value memory")));
 }
 
 TEST(RemoteRewardModelTest, CountsEveryCallByItsCode) {
@@ -194,6 +195,13 @@ TEST(RemoteRewardModelTest, OneUnavailableAnswerIsRetried) {
   RewardReplica replica;
   const auto model = Connect(Options(replica.address()));
   replica.model().Fail(absl::UnavailableError("try again"), /*times=*/1);
+  EXPECT_TRUE(model->Open(kQuestion, 8).ok());
+}
+
+TEST(RemoteRewardModelTest, AReplicaThatIsFullIsTriedAgain) {
+  RewardReplica replica;
+  const auto model = Connect(Options(replica.address()));
+  replica.model().Fail(absl::ResourceExhaustedError("no key/value memory"), /*times=*/1);
   EXPECT_TRUE(model->Open(kQuestion, 8).ok());
 }
 
