@@ -1,6 +1,6 @@
 # Nabla's programs and embedded models in one image.
 #
-#   docker build --tag nabla .                            # for CPUs
+#   docker build --tag nabla:cpu .                        # for CPUs
 #   docker build --tag nabla:cuda --build-arg VARIANT=cuda .
 #   docker run --publish 127.0.0.1:50051:50051 nabla
 #
