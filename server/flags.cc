@@ -55,7 +55,7 @@ NABLA_CONFIG_FLAG(ByteCount, kv_cache_bytes, "engine.kv_cache_bytes",
                   "Memory of one engine for keys and values, for example 512MiB. Default: 1GiB.");
 NABLA_CONFIG_FLAG(
     ByteCount, activation_bytes, "engine.activation_bytes",
-    "Memory of one CPU engine for what greedy rollouts, and their scoring, leave to their gradients; where "
+    "Memory of one CPU engine for what rollouts, and their scoring, leave to gradients at the same tokens; where "
     "it is full, gradients take longer and answers are the same. Default: 512MiB.");
 NABLA_CONFIG_FLAG(int, max_running_requests, "engine.max_running_requests",
                   "Requests that run at once on one engine. Default: 64.");

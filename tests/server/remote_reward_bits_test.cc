@@ -4,9 +4,12 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "engine/pool/engine_pool.h"
 #include "engine/reward/embedding_projection.h"
 #include "engine/reward/reward_engine.h"
 #include "server/listener.h"
+#include "server/remote_reward_factory.h"
 #include "server/remote_reward_model.h"
 #include "server/reward_metrics.h"
 #include "server/reward_service.h"
@@ -38,7 +41,7 @@ class RemoteRewardBitsTest : public testing::TestWithParam<std::tuple<const char
     listener_ = Listener::Create({}, {&service_}).value();
     listener_->SetServing(v1::RewardModel::service_full_name(), true);
     RemoteRewardModelOptions options;
-    options.client.channel.address = absl::StrCat("127.0.0.1:", listener_->port());
+    options.client.channel.address = address();
     remote_ = RemoteRewardModel::Connect(options, [](EmbeddingTable table) {
                 return MakeProjection(std::move(table));
               }).value();
@@ -47,6 +50,8 @@ class RemoteRewardBitsTest : public testing::TestWithParam<std::tuple<const char
     listener_->Shutdown(absl::InfinitePast());
     service_.AwaitIdle(absl::InfiniteFuture());
   }
+
+  std::string address() const { return absl::StrCat("127.0.0.1:", listener_->port()); }
 
   static absl::StatusOr<RemoteRewardModel::Projection> MakeProjection(EmbeddingTable table) {
     std::shared_ptr<const EmbeddingProjection> projection =
@@ -89,6 +94,48 @@ TEST_P(RemoteRewardBitsTest, RemoteAndLocalGiveTheSameBits) {
   const auto remote = remote_->Open(kQuestion, 32).value();
   const auto local = local_->model().Open(kQuestion, 32).value();
   for (const std::vector<int32_t>& response : kResponses) ExpectSameNumbers(*remote, *local, response);
+}
+
+class NoSink : public EventSink {
+ public:
+  void OnEvent(Event) override {}
+};
+
+ReasonResult Answer(const EnginePoolOptions& options, const RewardModelFactory& remote) {
+  const auto pool = EnginePool::Create(options, remote).value();
+  NoSink sink;
+  absl::StatusOr<ReasonResult> answer;
+  absl::Notification done;
+  const ReasonRequest request = {
+      .messages = kQuestion,
+      .strategy = NablaOptions{.rollout = {.temperature = 1.0}, .refinement = {.learning_rate = 0.3}},
+      .max_new_tokens = 24,
+      .seed = 11};
+  EXPECT_TRUE(pool->Submit(request, {}, &sink,
+                           [&](absl::StatusOr<ReasonResult> result) {
+                             answer = std::move(result);
+                             done.Notify();
+                           })
+                  .ok());
+  done.WaitForNotification();
+  EXPECT_TRUE(answer.ok()) << answer.status();
+  return *answer;
+}
+
+// As nabla-server does with --reward_model and with --reward_address; in this process what scoring leaves is recorded.
+TEST_P(RemoteRewardBitsTest, AWholeRequestGetsTheSameAnswer) {
+  const auto& [kind, dtype] = GetParam();
+  EnginePoolOptions options = {
+      .model = {.path = LanguageModelFolder(), .dtype = "float32"}, .devices = {"cpu"}, .threads = 1};
+  const ReasonResult remote = Answer(options, RemoteRewardFactory({.address = address()}, nullptr));
+  options.reward_model =
+      EngineOptions(std::string(kind) == "classifier" ? ClassifierFolder() : JudgeFolder(), kind, dtype).model;
+  const ReasonResult local = Answer(options, nullptr);
+  EXPECT_EQ(remote.token_ids, local.token_ids);
+  EXPECT_EQ(*remote.reward, *local.reward) << "bit for bit";
+  EXPECT_EQ(*remote.initial_reward, *local.initial_reward) << "bit for bit";
+  EXPECT_GT(local.usage.gradient_steps, 0);
+  EXPECT_EQ(remote.usage.gradient_steps, local.usage.gradient_steps);
 }
 
 TEST_P(RemoteRewardBitsTest, AlsoWhileOthersUseTheService) {
