@@ -52,12 +52,8 @@ absl::Status Serve(ServerSetup setup) {
   loader.join();
   NABLA_RETURN_IF_ERROR(pool.status());
   server->Serve(*std::move(pool));
-  std::cout << "ready" << std::endl;
-  const bool signalled = AwaitShutdownSignal();
-  std::cout << "draining" << std::endl;
-  EndProcessAfter(setup.server.drain_timeout + kDrainGrace);
-  server->Drain();
-  return signalled ? absl::OkStatus() : absl::UnavailableError("every engine has failed; start the server again");
+  return ServeUntilStopped(setup.server.drain_timeout, "every engine has failed; start the server again",
+                           [&server = *server] { server.Drain(); });
 }
 
 absl::Status Run(Settings& settings) {

@@ -46,12 +46,8 @@ absl::Status Serve(RewardServerSetup setup) {
                   if (!engine.healthy()) WakeShutdownWaiter();
                   return NotReady(engine);
                 });
-  std::cout << "ready" << std::endl;
-  const bool signalled = AwaitShutdownSignal();
-  std::cout << "draining" << std::endl;
-  EndProcessAfter(setup.server.drain_timeout + kDrainGrace);
-  server->Drain();
-  return signalled ? absl::OkStatus() : absl::UnavailableError("the device has failed; start the reward server again");
+  return ServeUntilStopped(setup.server.drain_timeout, "the device has failed; start the reward server again",
+                           [&server = *server] { server.Drain(); });
 }
 
 absl::Status Run(Settings& settings) {

@@ -42,12 +42,18 @@ bool AwaitShutdownSignal() {
 
 void WakeShutdownWaiter() { Post(kWake); }
 
-void EndProcessAfter(absl::Duration limit) {
-  std::thread([limit] {
+absl::Status ServeUntilStopped(absl::Duration drain_timeout, absl::string_view lost,
+                               const std::function<void()>& drain) {
+  std::cout << "ready" << std::endl;
+  const bool signalled = AwaitShutdownSignal();
+  std::cout << "draining" << std::endl;
+  std::thread([limit = drain_timeout + kDrainGrace] {
     absl::SleepFor(limit);
     std::cerr << "the drain has not come to its end; ending the process" << std::endl;
     _exit(1);
   }).detach();
+  drain();
+  return signalled ? absl::OkStatus() : absl::UnavailableError(lost);
 }
 
 }  // namespace nabla

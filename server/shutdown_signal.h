@@ -1,15 +1,16 @@
 // SIGTERM and SIGINT as something to wait for. The first of each is caught; a second one ends the process at once.
 //
 //   NABLA_RETURN_IF_ERROR(CatchShutdownSignals());
-//   AwaitShutdownSignal();   // blocks
-//   EndProcessAfter(drain_timeout + kDrainGrace);
-//   server->Drain();
+//   return ServeUntilStopped(drain_timeout, "the device has failed", [&] { server->Drain(); });   // blocks
 //
 // Once a process; the main thread waits, any thread may wake it.
 #ifndef NABLA_SERVER_SHUTDOWN_SIGNAL_H_
 #define NABLA_SERVER_SHUTDOWN_SIGNAL_H_
 
+#include <functional>
+
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace nabla {
@@ -24,8 +25,11 @@ bool AwaitShutdownSignal();
 
 void WakeShutdownWaiter();
 
-// Ends the process with exit status 1 once `limit` has passed, whatever hangs: a drain waits for the device.
-void EndProcessAfter(absl::Duration limit);
+// Says "ready" on standard output, waits for a signal or to be woken, then drains. UNAVAILABLE with `lost` where it was
+// woken: something that cannot be served without has failed. A drain waits for the device; one that hangs ends the
+// process, with exit status 1, kDrainGrace behind `drain_timeout`.
+absl::Status ServeUntilStopped(absl::Duration drain_timeout, absl::string_view lost,
+                               const std::function<void()>& drain);
 
 }  // namespace nabla
 
