@@ -17,7 +17,6 @@
 #include "hwy/foreach_target.h"
 // Behind foreach_target.h.
 #include "engine/kernels/load-inl.h"
-#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -56,10 +55,10 @@ struct Finish {
 };
 
 // Dot products of kRows rows of x with kOutputs rows of the weights. Every sum runs over k in steps of a whole vector,
-// whatever the tile's shape. kAhead: fetches the weights behind these meanwhile.
-template <int kRows, int kOutputs, bool kAhead = false, typename Weight>
-void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_t inputs, const Finish& finish,
-          float* out, int64_t out_stride) {
+// whatever the tile's shape. Fetches kLines lines of `ahead` for each of an output's weights.
+template <int kRows, int kOutputs, int kLines, typename Weight>
+void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_t inputs, const char* ahead,
+          const Finish& finish, float* out, int64_t out_stride) {
   const hn::ScalableTag<float> d;
   using Vector = hn::Vec<decltype(d)>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -71,10 +70,9 @@ void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_
   const auto step = [&](const auto& load_weight, const auto& load_x) HWY_ATTR {
     Vector weights[kOutputs];
     for (int o = 0; o < kOutputs; ++o) weights[o] = load_weight(weight + o * inputs);
-    if constexpr (kAhead) {
-      if (k * sizeof(Weight) % 64 == 0) {  // a line of each of the rows behind these
-        for (int o = 0; o < kOutputs; ++o) hwy::Prefetch(weight + (kOutputs + o) * inputs + k);
-      }
+    if (k * sizeof(Weight) % WeightStream::kLine == 0) {
+      WeightStream::Fetch<kLines>(ahead);
+      ahead += kLines * WeightStream::kLine;
     }
     for (int r = 0; r < kRows; ++r) {
       const Vector value = load_x(x + r * inputs);
@@ -107,21 +105,33 @@ void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_
 }
 
 template <int kOutputs, typename Weight>
-void Rows(const Weight* weight, const float* x, int64_t rows, int64_t inputs, const Finish& finish, float* out,
-          int64_t out_stride) {
+void Rows(const Weight* weight, const float* x, int64_t rows, int64_t inputs, WeightStream stream, const Finish& finish,
+          float* out, int64_t out_stride) {
   int64_t i = 0;
-  if (rows >= 4) {  // while the other rows are computed, memory would idle
-    Tile<4, kOutputs, /*kAhead=*/true>(weight, x, inputs, finish, out, out_stride);
-    i = 4;
+  const auto tile = [&]<int kRows>() HWY_ATTR {
+    const auto [ahead, lines] = stream.NextTile();
+    const float* from = x + i * inputs;
+    float* to = out + i * out_stride;
+    switch (lines) {
+      case 0:
+        Tile<kRows, kOutputs, 0>(weight, from, inputs, ahead, finish, to, out_stride);
+        break;
+      case 1:
+        Tile<kRows, kOutputs, 1>(weight, from, inputs, ahead, finish, to, out_stride);
+        break;
+      case 2:
+        Tile<kRows, kOutputs, 2>(weight, from, inputs, ahead, finish, to, out_stride);
+        break;
+      default:
+        Tile<kRows, kOutputs, kOutputs>(weight, from, inputs, ahead, finish, to, out_stride);
+    }
+    i += kRows;
+  };
+  if constexpr (kOutputs <= 4) {  // eight are for one row
+    while (i + 4 <= rows) tile.template operator()<4>();
+    if (rows - i >= 2) tile.template operator()<2>();
   }
-  for (; i + 4 <= rows; i += 4) {
-    Tile<4, kOutputs>(weight, x + i * inputs, inputs, finish, out + i * out_stride, out_stride);
-  }
-  if (rows - i >= 2) {
-    Tile<2, kOutputs>(weight, x + i * inputs, inputs, finish, out + i * out_stride, out_stride);
-    i += 2;
-  }
-  if (i < rows) Tile<1, kOutputs>(weight, x + i * inputs, inputs, finish, out + i * out_stride, out_stride);
+  if (i < rows) tile.template operator()<1>();
 }
 
 // A quarter of a first-level cache, and what a stack can spare.
@@ -146,23 +156,33 @@ void LinearOf(const WeightMatrix& matrix, const float* x, int64_t rows, const fl
     const auto at = [output](const float* numbers) { return numbers != nullptr ? numbers + output : nullptr; };
     return Finish{at(matrix.scales), at(bias)};
   };
-  if (rows <= 2 && OneStreamIsBest()) {
-    for (; o < end; ++o) Rows<1>(weight + o * inputs, x, rows, inputs, finish_at(o), out + o, out_stride);
-    return;
-  }
-  constexpr bool kAhead = sizeof(Weight) == 1;  // whose rows are too short for the CPU to see a pattern in them
-  if (rows == 1) {                              // eight sums keep the adders busy while weights stream by
-    for (; o + 8 <= end; o += 8) Tile<1, 8, kAhead>(weight + o * inputs, x, inputs, finish_at(o), out + o, out_stride);
+  const auto one_by_one = [&]() HWY_ATTR {
+    for (; o < end; ++o)
+      Rows<1>(weight + o * inputs, x, rows, inputs, WeightStream(), finish_at(o), out + o, out_stride);
+  };
+  if (rows <= 2 && OneStreamIsBest()) return one_by_one();
+  const int64_t tiles = rows / 4;
+  const auto stream_at = [&](int64_t output, int outputs) {
+    return WeightStream(weight + output * inputs, weight + end * inputs, outputs, inputs * sizeof(Weight), tiles);
+  };
+  if (rows == 1) {  // eight sums keep the adders busy while weights stream by
+    for (; o + 8 <= end; o += 8) {
+      Rows<8>(weight + o * inputs, x, rows, inputs, stream_at(o, 8), finish_at(o), out + o, out_stride);
+    }
   }
   if (!std::is_same_v<Weight, float> && rows > 4 && 4 * inputs <= kWidenedNumbers) {
     HWY_ALIGN float wide[kWidenedNumbers];  // four rows of weights, widened once for all rows of x
     for (; o + 4 <= end; o += 4) {
       WidenAll(weight + o * inputs, 4 * inputs, wide);
-      Rows<4>(wide, x, rows, inputs, finish_at(o), out + o, out_stride);
+      const WeightStream stream(weight + o * inputs, weight + end * inputs, sizeof(Weight), inputs * sizeof(float),
+                                tiles);
+      Rows<4>(wide, x, rows, inputs, stream, finish_at(o), out + o, out_stride);
     }
   }
-  for (; o + 4 <= end; o += 4) Rows<4>(weight + o * inputs, x, rows, inputs, finish_at(o), out + o, out_stride);
-  for (; o < end; ++o) Rows<1>(weight + o * inputs, x, rows, inputs, finish_at(o), out + o, out_stride);
+  for (; o + 4 <= end; o += 4) {
+    Rows<4>(weight + o * inputs, x, rows, inputs, stream_at(o, 4), finish_at(o), out + o, out_stride);
+  }
+  one_by_one();
 }
 
 void Linear(const WeightMatrix& matrix, const float* x, int64_t rows, const float* bias, float* out, int64_t out_stride,

@@ -21,10 +21,10 @@ NABLA_PAIRS inline __m512bh LoadFirst(const uint16_t* from, int64_t count) {
 }
 
 // Dot products of kRows rows of x with kOutputs rows of the weights. Every sum runs over k in steps of kInputs,
-// whatever the tile's shape. kAhead: fetches the weights behind these meanwhile.
-template <int kRows, int kOutputs, bool kAhead>
-NABLA_PAIRS void Tile(const uint16_t* weight, const uint16_t* x, int64_t inputs, const float* bias, float* out,
-                      int64_t out_stride) {
+// whatever the tile's shape. Fetches kLines lines of `ahead` a step.
+template <int kRows, int kOutputs, int kLines>
+NABLA_PAIRS void Tile(const uint16_t* weight, const uint16_t* x, int64_t inputs, const char* ahead, const float* bias,
+                      float* out, int64_t out_stride) {
   __m512 sums[kRows][kOutputs];
   for (auto& row : sums) {
     for (__m512& sum : row) sum = _mm512_setzero_ps();
@@ -32,10 +32,9 @@ NABLA_PAIRS void Tile(const uint16_t* weight, const uint16_t* x, int64_t inputs,
   int64_t k = 0;
   for (; k + kInputs <= inputs; k += kInputs) {
     __m512bh weights[kOutputs];
-    for (int o = 0; o < kOutputs; ++o) {
-      weights[o] = Load(weight + o * inputs + k);
-      if constexpr (kAhead) _mm_prefetch(weight + (kOutputs + o) * inputs + k, _MM_HINT_T0);
-    }
+    for (int o = 0; o < kOutputs; ++o) weights[o] = Load(weight + o * inputs + k);
+    WeightStream::Fetch<kLines>(ahead);
+    ahead += kLines * WeightStream::kLine;
     for (int r = 0; r < kRows; ++r) {
       const __m512bh value = Load(x + r * inputs + k);
       for (int o = 0; o < kOutputs; ++o) sums[r][o] = _mm512_dpbf16_ps(sums[r][o], value, weights[o]);
@@ -57,21 +56,33 @@ NABLA_PAIRS void Tile(const uint16_t* weight, const uint16_t* x, int64_t inputs,
 }
 
 template <int kOutputs>
-NABLA_PAIRS void Rows(const uint16_t* weight, const uint16_t* x, int64_t rows, int64_t inputs, const float* bias,
-                      float* out, int64_t out_stride) {
+NABLA_PAIRS void Rows(const uint16_t* weight, const uint16_t* x, int64_t rows, int64_t inputs, WeightStream stream,
+                      const float* bias, float* out, int64_t out_stride) {
   int64_t i = 0;
-  if (rows >= 4) {  // while the other rows are computed, memory would idle
-    Tile<4, kOutputs, /*kAhead=*/true>(weight, x, inputs, bias, out, out_stride);
-    i = 4;
+  const auto tile = [&]<int kRows>() NABLA_PAIRS {
+    const auto [ahead, lines] = stream.NextTile();
+    const uint16_t* from = x + i * inputs;
+    float* to = out + i * out_stride;
+    switch (lines) {
+      case 0:
+        Tile<kRows, kOutputs, 0>(weight, from, inputs, ahead, bias, to, out_stride);
+        break;
+      case 1:
+        Tile<kRows, kOutputs, 1>(weight, from, inputs, ahead, bias, to, out_stride);
+        break;
+      case 2:
+        Tile<kRows, kOutputs, 2>(weight, from, inputs, ahead, bias, to, out_stride);
+        break;
+      default:
+        Tile<kRows, kOutputs, kOutputs>(weight, from, inputs, ahead, bias, to, out_stride);
+    }
+    i += kRows;
+  };
+  if constexpr (kOutputs <= 4) {  // eight are for one row
+    while (i + 4 <= rows) tile.template operator()<4>();
+    if (rows - i >= 2) tile.template operator()<2>();
   }
-  for (; i + 4 <= rows; i += 4) {
-    Tile<4, kOutputs, false>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
-  }
-  if (rows - i >= 2) {
-    Tile<2, kOutputs, false>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
-    i += 2;
-  }
-  if (i < rows) Tile<1, kOutputs, false>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
+  if (i < rows) tile.template operator()<1>();
 }
 
 }  // namespace
@@ -96,17 +107,22 @@ NABLA_PAIRS void LinearByPairs(const WeightMatrix& matrix, const uint16_t* x, in
   const int64_t inputs = matrix.inputs;
   const auto bias_of = [bias](int64_t output) { return bias != nullptr ? bias + output : nullptr; };
   int64_t o = begin;
-  if (rows <= 8 && OneStreamIsBest()) {
-    for (; o < end; ++o) Rows<1>(weight + o * inputs, x, rows, inputs, bias_of(o), out + o, out_stride);
-    return;
-  }
+  const auto one_by_one = [&]() NABLA_PAIRS {
+    for (; o < end; ++o) Rows<1>(weight + o * inputs, x, rows, inputs, WeightStream(), bias_of(o), out + o, out_stride);
+  };
+  if (rows <= 2 && OneStreamIsBest()) return one_by_one();
+  const auto stream_at = [&](int64_t output, int outputs) {
+    return WeightStream(weight + output * inputs, weight + end * inputs, outputs, inputs * sizeof(uint16_t), rows / 4);
+  };
   if (rows == 1) {  // eight sums keep the adders busy while weights stream by
     for (; o + 8 <= end; o += 8) {
-      Tile<1, 8, /*kAhead=*/true>(weight + o * inputs, x, inputs, bias_of(o), out + o, out_stride);
+      Rows<8>(weight + o * inputs, x, rows, inputs, stream_at(o, 8), bias_of(o), out + o, out_stride);
     }
   }
-  for (; o + 4 <= end; o += 4) Rows<4>(weight + o * inputs, x, rows, inputs, bias_of(o), out + o, out_stride);
-  for (; o < end; ++o) Rows<1>(weight + o * inputs, x, rows, inputs, bias_of(o), out + o, out_stride);
+  for (; o + 4 <= end; o += 4) {
+    Rows<4>(weight + o * inputs, x, rows, inputs, stream_at(o, 4), bias_of(o), out + o, out_stride);
+  }
+  one_by_one();
 }
 
 }  // namespace nabla::kernels

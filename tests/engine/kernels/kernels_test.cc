@@ -148,6 +148,7 @@ TEST_P(LinearTest, AnInputTakenInPiecesIsTheSame) {
 INSTANTIATE_TEST_SUITE_P(Shapes, LinearTest,
                          testing::Values(Shape{1, 64, 8}, Shape{1, 70, 13}, Shape{2, 16, 5}, Shape{3, 48, 12},
                                          Shape{4, 5, 4}, Shape{7, 100, 9}, Shape{16, 192, 33}, Shape{6, 3000, 10},
+                                         Shape{1, 300, 50}, Shape{5, 300, 50}, Shape{14, 300, 50}, Shape{19, 300, 50},
                                          Shape{17, 32, 31}, Shape{37, 96, 70}, Shape{33, 64, 17}, Shape{1, 192, 48}));
 
 // Keys and values of `length` positions, scattered over blocks.
