@@ -32,20 +32,19 @@ HWY_INLINE Vector SumOfChains(const Vector* chains) {
   return hn::Add(hn::Add(chains[0], chains[1]), hn::Add(chains[2], chains[3]));
 }
 
-// ⟨query, key⟩ · scale for all positions of `count` (≤ 4) blocks.
-template <typename Number>
-void ScoreBlocks(const Number* const* keys, int count, const float* query, int64_t head_dim, float scale,
-                 float* scores) {
+// ⟨query, key⟩ · scale for all positions of kBlocks blocks.
+template <int kBlocks, typename Number>
+void ScoreBlocks(const Number* const* keys, const float* query, int64_t head_dim, float scale, float* scores) {
   const Tag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t lane = 0; lane < kBlockTokens; lane += lanes) {
-    Vector sums[4][kChains];
+    Vector sums[kBlocks][kChains];
     for (auto& chains : sums) {
       for (Vector& sum : chains) sum = hn::Zero(d);
     }
     const auto add = [&](int64_t i, int chain) HWY_ATTR {
       const Vector factor = hn::Set(d, query[i]);
-      for (int b = 0; b < count; ++b) {
+      for (int b = 0; b < kBlocks; ++b) {
         sums[b][chain] = hn::MulAdd(factor, LoadWide(d, keys[b] + i * kBlockTokens + lane), sums[b][chain]);
       }
     };
@@ -54,7 +53,7 @@ void ScoreBlocks(const Number* const* keys, int count, const float* query, int64
       for (int chain = 0; chain < kChains; ++chain) add(i + chain, chain);
     }
     for (; i < head_dim; ++i) add(i, 0);
-    for (int b = 0; b < count; ++b) {
+    for (int b = 0; b < kBlocks; ++b) {
       hn::StoreU(hn::Mul(SumOfChains(sums[b]), hn::Set(d, scale)), d, scores + b * kBlockTokens + lane);
     }
   }
@@ -131,12 +130,15 @@ void AttendHead(const KvBlocks& kv, const AttentionRow& row, int64_t head, int64
   const float* query = row.query + head * head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   const int64_t count = (row.length + kBlockTokens - 1) / kBlockTokens;
-  for (int64_t b = 0; b < count; b += 4) {
-    const int now = static_cast<int>(std::min<int64_t>(4, count - b));
-    const Number* block_keys[4];
-    for (int i = 0; i < now; ++i) block_keys[i] = keys + row.blocks[b + i] * kv.block_stride;
-    ScoreBlocks(block_keys, now, query, head_dim, scale, scores + b * kBlockTokens);
-  }
+  int64_t b = 0;
+  const auto score = [&]<int kBlocks>() HWY_ATTR {
+    const Number* block_keys[kBlocks];
+    for (int i = 0; i < kBlocks; ++i) block_keys[i] = keys + row.blocks[b + i] * kv.block_stride;
+    ScoreBlocks<kBlocks>(block_keys, query, head_dim, scale, scores + b * kBlockTokens);
+    b += kBlocks;
+  };
+  while (b + 4 <= count) score.template operator()<4>();
+  while (b < count) score.template operator()<1>();
   const float normaliser = 1.0f / Exponentiate(scores, row.length);
   float* out = row.out + head * head_dim;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(Tag()));

@@ -20,6 +20,15 @@ NABLA_PAIRS inline __m512bh LoadFirst(const uint16_t* from, int64_t count) {
   return (__m512bh)_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << count) - 1), from);
 }
 
+// The sums of four vectors' lanes, always added in the same order.
+NABLA_PAIRS inline __m128 SumsOf(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512 ac = _mm512_add_ps(_mm512_unpacklo_ps(a, c), _mm512_unpackhi_ps(a, c));
+  const __m512 bd = _mm512_add_ps(_mm512_unpacklo_ps(b, d), _mm512_unpackhi_ps(b, d));
+  const __m512 blocks = _mm512_add_ps(_mm512_unpacklo_ps(ac, bd), _mm512_unpackhi_ps(ac, bd));
+  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(blocks), _mm512_extractf32x8_ps(blocks, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+}
+
 // Dot products of kRows rows of x with kOutputs rows of the weights. Every sum runs over k in steps of kInputs,
 // whatever the tile's shape. Fetches kLines lines of `ahead` a step.
 template <int kRows, int kOutputs, int kLines>
@@ -49,8 +58,15 @@ NABLA_PAIRS void Tile(const uint16_t* weight, const uint16_t* x, int64_t inputs,
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int o = 0; o < kOutputs; ++o) {
-      out[r * out_stride + o] = _mm512_reduce_add_ps(sums[r][o]) + (bias != nullptr ? bias[o] : 0);
+    float* row = out + r * out_stride;
+    if constexpr (kOutputs == 1) {
+      const __m512 none = _mm512_setzero_ps();
+      row[0] = _mm_cvtss_f32(SumsOf(sums[r][0], none, none, none)) + (bias != nullptr ? bias[0] : 0);
+    } else {
+      for (int o = 0; o < kOutputs; o += 4) {
+        const __m128 four = SumsOf(sums[r][o], sums[r][o + 1], sums[r][o + 2], sums[r][o + 3]);
+        _mm_storeu_ps(row + o, bias != nullptr ? _mm_add_ps(four, _mm_loadu_ps(bias + o)) : four);
+      }
     }
   }
 }
