@@ -33,6 +33,7 @@ absl::Status Serve(ServerSetup setup) {
   NABLA_RETURN_IF_ERROR(CatchShutdownSignals());
   PrintPorts(*server, setup.server);
   setup.pool.on_batch = [metrics = &server->metrics()](int64_t rows) { metrics->ObserveBatch(rows); };
+  setup.pool.on_usage = [metrics = &server->metrics()](const Usage& usage) { metrics->CountUsage(usage); };
 
   RewardModelFactory remote_reward;
   if (setup.remote_reward) {

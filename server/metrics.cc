@@ -76,13 +76,13 @@ void Metrics::AddCounters() {
       CounterFamily(registry, "nabla_requests_total", "Admitted requests that have ended, by strategy and gRPC code.");
   refused_ = CounterFamily(registry, "nabla_requests_refused_total", "Requests that were not admitted, by gRPC code.");
   counters_.admitted = counter("nabla_requests_admitted_total", "Requests that the engine pool has taken.");
-  counters_.prompt_tokens = counter("nabla_prompt_tokens_total", "Prompt tokens of requests that ended OK.");
-  counters_.generation_tokens = counter("nabla_generation_tokens_total", "Response tokens of requests that ended OK.");
-  counters_.gradient_steps =
-      counter("nabla_gradient_steps_total", "Gradient passes really run by requests that ended OK.");
-  counters_.rollouts = counter("nabla_rollouts_total", "Rollouts of requests that ended OK.");
+  counters_.prompt_tokens =
+      counter("nabla_prompt_tokens_total", "Prompt tokens of requests that have started and ended.");
+  counters_.generation_tokens = counter("nabla_generation_tokens_total", "Response tokens that callers were told of.");
+  counters_.gradient_steps = counter("nabla_gradient_steps_total", "Gradient passes really run.");
+  counters_.rollouts = counter("nabla_rollouts_total", "Rollouts, also those that were cut short.");
   auto* calls = CounterFamily(registry, "nabla_model_calls_total",
-                              "Passes really run through each model by requests that ended OK.");
+                              "Passes really run through each model, of requests that have ended, well or not.");
   counters_.language_forward = &calls->Add({{"model", "language"}, {"kind", "forward"}});
   counters_.language_backward = &calls->Add({{"model", "language"}, {"kind", "backward"}});
   counters_.draft_forward = &calls->Add({{"model", "draft"}, {"kind", "forward"}});
@@ -104,9 +104,8 @@ void Metrics::AddCounters() {
   auto* revisions = CounterFamily(registry, "nabla_revisions_total", "Proposed tokens that were tested, by outcome.");
   counters_.revisions_accepted = &revisions->Add({{"outcome", "accepted"}});
   counters_.revisions_rejected = &revisions->Add({{"outcome", "rejected"}});
-  auto* drafts = CounterFamily(
-      registry, "nabla_draft_tokens_total",
-      "Tokens guessed, from an earlier rollout or by the draft model, and verified, of requests that ended OK.");
+  auto* drafts = CounterFamily(registry, "nabla_draft_tokens_total",
+                               "Tokens guessed, from an earlier rollout or by the draft model, and verified.");
   counters_.drafts_accepted = &drafts->Add({{"outcome", "accepted"}});
   counters_.drafts_rejected = &drafts->Add({{"outcome", "rejected"}});
 }
@@ -191,6 +190,9 @@ void Metrics::CountResult(const Histograms& histograms, const RequestRecord& rec
   if (result.reward.has_value() && result.initial_reward.has_value()) {
     histograms.reward_gain->Observe(*result.reward - *result.initial_reward);
   }
+}
+
+void Metrics::CountUsage(const Usage& usage) {
   counters_.prompt_tokens->Increment(usage.prompt_tokens);
   counters_.generation_tokens->Increment(usage.completion_tokens);
   counters_.language_forward->Increment(static_cast<double>(usage.language_model.forward_passes));

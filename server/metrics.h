@@ -44,6 +44,9 @@ class Metrics {
   // How long an admitted request was in the queue, once it has left it: for an engine, or because it has ended.
   void ObserveQueueTime(const std::string& strategy, absl::Duration waited);
 
+  // What a request that started has cost, however it ended.
+  void CountUsage(const Usage& usage);
+
   // `tokens` were committed `gap` after the ones before them. Called for every event, by whoever emits it.
   void CountCommitted(const std::string& strategy, absl::Duration gap, size_t tokens);
 

@@ -276,6 +276,7 @@ absl::StatusOr<double> Session::LogLikelihoodOf(const std::vector<int32_t>& resp
 
 absl::Span<const int32_t> Session::response() const { return state_->response; }
 absl::Span<const int32_t> Session::before_proposal() const { return state_->aside->response; }
+int Session::told() const { return state_->told; }
 int Session::committed() const { return state_->committed; }
 const PositionStats& Session::stats(int position) const { return state_->stats[position]; }
 const std::string& Session::committed_text() const { return state_->committed_text; }

@@ -104,6 +104,7 @@ class Session {
   // given, once each.
   absl::StatusOr<double> LogLikelihood();
   absl::StatusOr<double> LogLikelihoodBeforeProposal();
+  int told() const;  // response tokens that the caller was told of
   int committed() const;
   int ahead() const { return static_cast<int>(response().size()) - committed(); }
   const PositionStats& stats(int position) const;

@@ -58,6 +58,8 @@ struct EnginePoolOptions {
   int max_new_tokens_limit = 4096;      // caps of what a request may ask for
   int max_rollouts_limit = 1024;
   std::function<void(int64_t rows)> on_batch;  // after every forward pass, on an execution thread; must not block
+  // What a request that started has cost, once it has ended, well or not; on its worker, ahead of `done`.
+  std::function<void(const Usage& usage)> on_usage;
 };
 
 // What one engine is doing.

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/decode/batcher.h"
@@ -98,6 +99,7 @@ absl::StatusOr<std::unique_ptr<ModelEngine>> ModelEngine::Create(const EnginePoo
 absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::string& device,
                                const RewardModelFactory& reward_model_factory) {
   max_draft_tokens_ = options.max_draft_tokens;
+  on_usage_ = options.on_usage;
   const ModelOptions& names = options.model;
   NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(names.path));
   int64_t parameters = config.parameters();  // of the largest model
@@ -301,13 +303,18 @@ absl::StatusOr<std::unique_ptr<ResponseScorer>> ModelEngine::OpenScorer(const Re
 
 absl::StatusOr<ReasonResult> ModelEngine::Run(const Prepared& prepared, absl::Duration queue_time,
                                               const StopToken& stop, EventSink& sink) {
-  return GuardTorch([&] { return RunPrepared(prepared, queue_time, stop, sink); });
+  const absl::Time start = absl::Now();
+  Usage usage{.queue_time = queue_time};
+  absl::StatusOr<ReasonResult> result = GuardTorch([&] { return RunPrepared(prepared, stop, sink, usage); });
+  usage.total_time = absl::Now() - start;
+  if (on_usage_) on_usage_(usage);
+  if (result.ok()) result->usage = usage;
+  return result;
 }
 
-absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, absl::Duration queue_time,
-                                                      const StopToken& stop, EventSink& sink) {
+absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, const StopToken& stop, EventSink& sink,
+                                                      Usage& usage) {
   const ReasonRequest& request = prepared.request;
-  const absl::Time start = absl::Now();
   NABLA_RETURN_IF_ERROR(stop.Check());
   sink.OnEvent(StartedEvent{.model = model().name(),
                             .reward_model = NeedsReward(request.strategy) ? reward_->model->name() : "",
@@ -315,12 +322,15 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
                             .seed = request.seed,
                             .prompt_tokens = static_cast<int>(prepared.prompt_ids.size()),
                             .max_new_tokens = request.max_new_tokens});
-  Usage usage{.queue_time = queue_time};
   const std::vector<const Reward*> rewards = RewardsFor(request);
   std::vector<ModelWork> works(rewards.size());
-  std::vector<std::unique_ptr<ResponseScorer>> scorers(rewards.size());
+  const auto add_works = absl::MakeCleanup([&] {
+    for (const ModelWork& work : works) usage.reward_model += work;
+  });
+  std::vector<std::unique_ptr<ResponseScorer>> scorers;
   for (size_t i = 0; i < rewards.size(); ++i) {
-    NABLA_ASSIGN_OR_RETURN(scorers[i], OpenScorer(*rewards[i], request, stop, &works[i]));
+    NABLA_ASSIGN_OR_RETURN(std::unique_ptr<ResponseScorer> opened, OpenScorer(*rewards[i], request, stop, &works[i]));
+    scorers.push_back(std::move(opened));
   }
   ResponseScorer* const scorer = scorers.empty() ? nullptr : scorers.front().get();
   const bool at_rollouts = TakesGradientsAtRollouts(request.strategy);
@@ -335,6 +345,7 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
                            .keep_activations = at_rollouts};
   NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
                          Session::Create(runner_.get(), options, &stop, &sink, &usage));
+  const auto count_tokens = absl::MakeCleanup([&] { usage.completion_tokens = session->told(); });
   std::unique_ptr<Session> draft;
   if (NeedsDraftModel(request.strategy)) {
     options.keep_hidden = options.keep_activations = false;
@@ -342,12 +353,7 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
     NABLA_ASSIGN_OR_RETURN(draft,
                            Session::Create(draft_runner_.get(), std::move(options), &stop, /*sink=*/nullptr, &usage));
   }
-  NABLA_ASSIGN_OR_RETURN(ReasonResult result, RunStrategy(request, *session, scorer, draft.get(), guards));
-  for (const ModelWork& work : works) usage.reward_model += work;
-  usage.completion_tokens = static_cast<int>(result.token_ids.size());
-  usage.total_time = absl::Now() - start;
-  result.usage = usage;
-  return result;
+  return RunStrategy(request, *session, scorer, draft.get(), guards);
 }
 
 EngineLoad ModelEngine::load() const {

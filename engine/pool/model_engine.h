@@ -8,6 +8,7 @@
 #define NABLA_ENGINE_POOL_MODEL_ENGINE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -58,14 +59,15 @@ class ModelEngine : public Engine {
                     const RewardModelFactory& reward_model_factory);
   const Model& model() const;
   std::vector<KvPool*> KvPools() const;  // of all models that run here
-  absl::StatusOr<ReasonResult> RunPrepared(const Prepared& prepared, absl::Duration queue_time, const StopToken& stop,
-                                           EventSink& sink);
+  absl::StatusOr<ReasonResult> RunPrepared(const Prepared& prepared, const StopToken& stop, EventSink& sink,
+                                           Usage& usage);
   absl::StatusOr<int64_t> KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const;
   std::vector<const Reward*> RewardsFor(const ReasonRequest& request) const;
   absl::StatusOr<std::unique_ptr<ResponseScorer>> OpenScorer(const Reward& reward, const ReasonRequest& request,
                                                              const StopToken& stop, ModelWork* work) const;
 
   int max_draft_tokens_ = 0;
+  std::function<void(const Usage& usage)> on_usage_;
   std::unique_ptr<Batcher> batcher_;  // outlives all that runs on it
   std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<ModelRunner> draft_runner_;  // null without a draft model

@@ -174,6 +174,40 @@ TEST(ModelEngineTest, ARunningRequestHoldsKeyValueMemory) {
   EXPECT_TRUE(outcome.Status().ok());
 }
 
+TEST(ModelEngineTest, WhatARequestHasCostIsToldHoweverItEnds) {
+  std::vector<Usage> told;
+  EnginePoolOptions options = Options();
+  options.on_usage = [&told](const Usage& usage) { told.push_back(usage); };
+  const auto pool = Create(options);
+  GateSink sink;
+  Outcome well;
+  ASSERT_TRUE(pool->Submit(Greedy(), {}, &sink, well.Callback()).ok());
+  ASSERT_TRUE(well.Status().ok()) << well.Status();
+  ASSERT_EQ(told.size(), 1);
+  EXPECT_EQ(told[0].completion_tokens, 16);
+  EXPECT_EQ(told[0].language_model.forward_passes, well.result->usage.language_model.forward_passes);
+
+  // Cancelled on its first token.
+  class CancellingSink : public EventSink {
+   public:
+    void OnEvent(Event event) override {
+      if (!std::holds_alternative<CommittedEvent>(event)) return;
+      submitted.WaitForNotification();
+      ticket->Cancel();
+    }
+    absl::Notification submitted;
+    std::shared_ptr<RequestTicket> ticket;
+  } cancelling;
+  Outcome ill;
+  cancelling.ticket = pool->Submit(Greedy(400), {}, &cancelling, ill.Callback()).value();
+  cancelling.submitted.Notify();
+  EXPECT_EQ(ill.Status().code(), absl::StatusCode::kCancelled);
+  ASSERT_EQ(told.size(), 2);
+  EXPECT_GE(told[1].completion_tokens, 1);
+  EXPECT_LT(told[1].completion_tokens, 400);
+  EXPECT_GT(told[1].language_model.forward_passes, 0);
+}
+
 TEST(ModelEngineTest, CancellingEndsARequestWithinOneStep) {
   const auto pool = Create();
   GateSink first, second;
