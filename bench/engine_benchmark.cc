@@ -215,10 +215,10 @@ class Bench {
     return ids;
   }
 
-  // Hidden states of `ids` behind `cache`, as one pass.
+  // The last hidden state of `ids` behind `cache`, as one pass.
   absl::StatusOr<torch::Tensor> Extend(KvCache& cache, absl::Span<const int32_t> ids) const {
     NABLA_RETURN_IF_ERROR(cache.Prepare(static_cast<int64_t>(ids.size())));
-    return model().body().Extend({{&cache, ids}});
+    return model().body().Extend({{&cache, ids, /*record=*/nullptr, /*last=*/1}});
   }
 
   // One token for each of `rows` sequences behind the prompt, with its logits.
@@ -288,7 +288,7 @@ class Bench {
       KvCache cache(runner_->kv_pool());
       const absl::StatusOr<torch::Tensor> hidden = Extend(cache, ids);
       if (Failed(state, hidden.status())) return;
-      benchmark::DoNotOptimize(model().Head(hidden->narrow(0, tokens - 1, 1)).to(torch::kCPU));
+      benchmark::DoNotOptimize(model().Head(*hidden).to(torch::kCPU));
     }
     state.SetItemsProcessed(state.iterations() * tokens);
     SetShare(state, LayerOperations(tokens, tokens / 2.0) + HeadOperations(), WeightBytes());
@@ -330,8 +330,7 @@ class Bench {
 
   absl::Status FillSession(SessionState& session) const {
     const torch::InferenceMode inference;
-    NABLA_ASSIGN_OR_RETURN(const torch::Tensor prompt, Extend(session.cache, prompt_));
-    const torch::Tensor last = prompt.narrow(0, prompt.size(0) - 1, 1);
+    NABLA_ASSIGN_OR_RETURN(const torch::Tensor last, Extend(session.cache, prompt_));
     session.response[0] = static_cast<int32_t>(model().Head(last).argmax(-1).item<int64_t>());
     NABLA_RETURN_IF_ERROR(session.cache.Prepare(static_cast<int64_t>(session.response.size())));
     const torch::Tensor response = model().body().Extend({{&session.cache, session.response, session.record.get()}});

@@ -39,27 +39,27 @@ absl::StatusOr<int64_t> ModelRunner::RunSlices(absl::Span<const BatchShare> shar
     job->status = job->cache().Prepare(rows);
     if (!job->status.ok()) continue;
     jobs.push_back(job);
-    slices.push_back({&job->cache(), job->pending().subspan(0, rows), job->record()});
+    slices.push_back({&job->cache(), job->pending().subspan(0, rows), job->record(), job->HiddenWanted(rows)});
   }
   if (jobs.empty()) return 0;
   const torch::Tensor hidden = model_->body().Extend(slices);
 
   std::vector<std::pair<SequenceJob*, int64_t>> decoding;  // with how many rows of logits
   std::vector<int64_t> wanted_rows;
-  int64_t begin = 0;
+  int64_t rows_run = 0, end = 0;
   for (size_t i = 0; i < jobs.size(); ++i) {
-    const int64_t rows = static_cast<int64_t>(slices[i].ids.size());
-    jobs[i]->OnHidden(hidden.narrow(0, begin, rows));
-    begin += rows;
+    const int64_t rows = static_cast<int64_t>(slices[i].ids.size()), hidden_rows = slices[i].hidden_rows();
+    jobs[i]->OnHidden(hidden.narrow(0, end, hidden_rows), rows);
+    rows_run += rows, end += hidden_rows;
     const int64_t wanted = jobs[i]->LogitsWanted(rows);
     if (wanted == 0) {
       jobs[i]->done = jobs[i]->pending().empty();
       continue;
     }
     decoding.emplace_back(jobs[i], wanted);
-    for (int64_t row = begin - wanted; row < begin; ++row) wanted_rows.push_back(row);
+    for (int64_t row = end - wanted; row < end; ++row) wanted_rows.push_back(row);
   }
-  if (decoding.empty()) return begin;
+  if (decoding.empty()) return rows_run;
   const bool all = static_cast<int64_t>(wanted_rows.size()) == hidden.size(0);
   const torch::Tensor chosen = all ? hidden : hidden.index_select(0, torch::tensor(wanted_rows).to(hidden.device()));
   const torch::Tensor logits = model_->Head(chosen).to(torch::kCPU).contiguous();
@@ -70,7 +70,7 @@ absl::StatusOr<int64_t> ModelRunner::RunSlices(absl::Span<const BatchShare> shar
     }
     next += wanted * vocabulary;
   }
-  return begin;
+  return rows_run;
 }
 
 // A token for each job at a time, behind the last one. Keys and values of the draft model do not stay.

@@ -42,9 +42,11 @@ class SequenceJob : public BatchJob {
   // The draft model's logits behind the last pending token, [V]. Makes the guess pending, and says whether it wants
   // another behind it.
   virtual bool OnDraftLogits(absl::Span<const float> /*logits*/) { return false; }
-  virtual int64_t DraftTokens() const { return 0; }        // that are pending for it; a pass takes them all
-  virtual void OnHidden(const torch::Tensor& hidden) = 0;  // of the tokens just run, [rows, H]
-  // Behind OnHidden: of how many of the last rows just run logits are wanted. 0: of none; nothing pending is done.
+  virtual int64_t DraftTokens() const { return 0; }  // that are pending for it; a pass takes them all
+  // Ahead of a pass over so many pending tokens: of how many of the last the hidden states are wanted.
+  virtual int64_t HiddenWanted(int64_t rows) const { return rows; }
+  virtual void OnHidden(const torch::Tensor& hidden, int64_t rows_run) = 0;  // [those wanted, H]
+  // Behind OnHidden: of how many of the last of these logits are wanted. 0: of none; nothing pending is done.
   virtual int64_t LogitsWanted(int64_t /*rows_run*/) { return 0; }
   // Of one of these rows, [V], in order. Sets `done`, or makes a token pending; false where it wants no more of them.
   virtual bool OnLogits(absl::Span<const float> /*logits*/) { return false; }

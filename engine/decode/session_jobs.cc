@@ -15,9 +15,9 @@ absl::Span<const int32_t> Session::PromptJob::pending() const {
   return prompt.first(prompt.size() - 1).subspan(state_.cache.length());
 }
 
-void Session::PromptJob::OnHidden(const torch::Tensor& hidden) {
+void Session::PromptJob::OnHidden(const torch::Tensor& /*hidden*/, int64_t rows_run) {
   ++state_.work().forward_passes;
-  state_.work().forward_tokens += hidden.size(0);
+  state_.work().forward_tokens += rows_run;
 }
 
 Session::RolloutJob::RolloutJob(Session* session, const SamplingOptions& sampling, Stream stream,
@@ -56,16 +56,20 @@ bool Session::RolloutJob::OnDraftLogits(absl::Span<const float> logits) {
   return step_.size() <= std::min(draft_length_, DraftRoom()) && !s.model->IsEndOfSequence(step_.back());
 }
 
-void Session::RolloutJob::OnHidden(const torch::Tensor& hidden) {
+// The state behind token p predicts token p + 1; those inside the prompt predict nothing that is asked for.
+int64_t Session::RolloutJob::HiddenWanted(int64_t rows) const {
+  const SessionState& s = *session_.state_;
+  return std::clamp<int64_t>(s.cache.length() + rows + 1 - s.prompt_tokens(), 0, rows);
+}
+
+void Session::RolloutJob::OnHidden(const torch::Tensor& hidden, int64_t rows_run) {
   SessionState& s = *session_.state_;
   ++s.work().forward_passes;
-  s.work().forward_tokens += hidden.size(0);
-  // The state behind token p predicts token p + 1; those inside the prompt predict nothing that is asked for.
-  const int64_t end = s.cache.length() + 1 - s.prompt_tokens();
+  s.work().forward_tokens += rows_run;
+  const int64_t end = s.cache.length() + 1 - s.prompt_tokens();  // of the kept
   if (end <= 0) return;
-  const int64_t count = std::min(end, hidden.size(0));
-  if (s.options.keep_hidden) s.KeepHidden(hidden.narrow(0, hidden.size(0) - count, count), end - count);
-  if (end <= hidden.size(0)) s.cache.Publish(s.options.prompt_ids);
+  if (s.options.keep_hidden) s.KeepHidden(hidden, end - hidden.size(0));
+  if (end <= rows_run) s.cache.Publish(s.options.prompt_ids);
 }
 
 int64_t Session::RolloutJob::LogitsWanted(int64_t rows_run) {

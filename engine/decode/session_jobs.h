@@ -26,7 +26,8 @@ class Session::PromptJob : public SequenceJob {
   explicit PromptJob(SessionState* state) : SequenceJob(&state->cache, state->stop), state_(*state) {}
 
   absl::Span<const int32_t> pending() const override;
-  void OnHidden(const torch::Tensor& hidden) override;
+  int64_t HiddenWanted(int64_t /*rows*/) const override { return 0; }
+  void OnHidden(const torch::Tensor& hidden, int64_t rows_run) override;
 
  private:
   SessionState& state_;
@@ -49,7 +50,8 @@ class Session::RolloutJob : public SequenceJob {
   bool OnDraftLogits(absl::Span<const float> logits) override;
   int64_t DraftTokens() const override { return by_model_ ? static_cast<int64_t>(step_.size()) - 1 : 0; }
   RecordedRows* record() override { return session_.state_->record.get(); }
-  void OnHidden(const torch::Tensor& hidden) override;
+  int64_t HiddenWanted(int64_t rows) const override;
+  void OnHidden(const torch::Tensor& hidden, int64_t rows_run) override;
   int64_t LogitsWanted(int64_t rows_run) override;
   bool OnLogits(absl::Span<const float> logits) override;
 

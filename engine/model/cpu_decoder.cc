@@ -63,7 +63,9 @@ class CpuDecoder::Pass {
  public:
   Pass(const CpuDecoder& decoder, absl::Span<const Slice> slices, ThreadTeam& team)
       : decoder_(decoder), config_(decoder.weights_.config), team_(team) {
-    for (const Slice& slice : slices) AddRows(*slice.cache, slice.cache->length(), slice.ids, slice.record);
+    for (const Slice& slice : slices) {
+      AddRows(*slice.cache, slice.cache->length(), slice.ids, slice.record, slice.hidden_rows());
+    }
     Allocate();
   }
 
@@ -71,7 +73,7 @@ class CpuDecoder::Pass {
   Pass(const CpuDecoder& decoder, const KvCache& cache, int64_t position, absl::Span<const int32_t> ids,
        RecordedRows& record, ThreadTeam& team)
       : decoder_(decoder), config_(decoder.weights_.config), team_(team), stores_(false) {
-    AddRows(cache, position, ids, &record);
+    AddRows(cache, position, ids, &record, static_cast<int64_t>(ids.size()));
     Allocate();
   }
 
@@ -90,6 +92,8 @@ class CpuDecoder::Pass {
       RecordAll(&CpuGradient::Tape::Layer::input, x_.get(), config_.hidden_size);
       Norm(layer.input_norm, change_.get());
       ProjectHeads(layer, kv);
+      if (i + 1 == decoder_.layers_.size()) KeepWanted();
+      if (rows_.empty()) return;
       RecordAll(&CpuGradient::Tape::Layer::query, query_.get(), queries());
       Attend(kv);
       AddProduct(layer.output, InputOf(mixed_.get(), layer.output));
@@ -109,6 +113,7 @@ class CpuDecoder::Pass {
     const KvCache* cache;
     int32_t token;
     int64_t position;
+    bool wanted;
     RecordedRows* record = nullptr;
     int64_t recorded_row = 0;
 
@@ -116,14 +121,38 @@ class CpuDecoder::Pass {
     int64_t offset() const { return position % kBlockTokens; }
   };
 
-  void AddRows(const KvCache& cache, int64_t position, absl::Span<const int32_t> ids, RecordedRows* record) {
+  void AddRows(const KvCache& cache, int64_t position, absl::Span<const int32_t> ids, RecordedRows* record,
+               int64_t wanted) {
     int64_t recorded_row = record != nullptr ? record->Begin(position, ids) : -1;
     if (recorded_row < 0) record = nullptr;
     if (record != nullptr) records_ = true;
+    int64_t left = static_cast<int64_t>(ids.size());
     for (const int32_t id : ids) {
-      rows_.push_back(
-          {.cache = &cache, .token = id, .position = position++, .record = record, .recorded_row = recorded_row++});
+      rows_.push_back({.cache = &cache,
+                       .token = id,
+                       .position = position++,
+                       .wanted = left-- <= wanted,
+                       .record = record,
+                       .recorded_row = recorded_row++});
     }
+  }
+
+  // Goes on with the rows whose hidden states are wanted, once all keys and values are stored.
+  void KeepWanted() {
+    int64_t kept = 0;
+    const auto move = [&](const Numbers& matrix, int64_t columns, int64_t from) {
+      std::copy_n(matrix.get() + from * columns, columns, matrix.get() + kept * columns);
+    };
+    for (int64_t i = 0; i < rows(); ++i) {
+      if (!rows_[i].wanted) continue;
+      if (i > kept) {
+        rows_[kept] = rows_[i];
+        move(x_, config_.hidden_size, i);
+        move(query_, queries(), i);
+      }
+      ++kept;
+    }
+    rows_.resize(kept);
   }
 
   void Allocate() {
@@ -294,7 +323,7 @@ class CpuDecoder::Pass {
 torch::Tensor CpuDecoder::Extend(absl::Span<const Slice> slices, ThreadTeam& team) const {
   const torch::InferenceMode inference;
   int64_t rows = 0;
-  for (const Slice& slice : slices) rows += static_cast<int64_t>(slice.ids.size());
+  for (const Slice& slice : slices) rows += slice.hidden_rows();
   torch::Tensor out = torch::empty({rows, weights_.config.hidden_size}, weights_.dtype);
   Pass(*this, slices, team).Run(out);
   for (const Slice& slice : slices) slice.cache->Advance(static_cast<int64_t>(slice.ids.size()));

@@ -256,9 +256,9 @@ class CpuGradient::BackwardRows : public Rows {
                const torch::Tensor& query_gradient)
       : Rows(pass, tape, begin, end), gradient_(Mine(gradient)), query_gradient_(Mine(query_gradient)) {}
 
+  // hidden_gradient [count, H]; `gradient` is still 0.
   void StartFrom(const torch::Tensor& hidden_gradient) const {
-    gradient_.zero_();
-    AddNormBackward(Mine(tape_.last), pass_.final_norm_, Mine(hidden_gradient).contiguous());
+    AddNormBackward(Mine(tape_.last), pass_.final_norm_, hidden_gradient.contiguous());
   }
 
   // Through MLP and attention of a layer, to its queries and to what these queries want of all keys and values:
@@ -373,22 +373,32 @@ torch::Tensor CpuGradient::Backward(const torch::Tensor& hidden_gradient, const 
   const ModelConfig& config = weights_.config;
   const int64_t rows = tape.last.size(0), parts = RowParts(rows, team);
   const auto wide = [](at::IntArrayRef shape) { return torch::empty(shape, torch::kFloat32); };
-  const torch::Tensor gradient = wide({rows, config.hidden_size});
-  const torch::Tensor query_gradient = wide({rows, config.num_heads * config.head_dim});
+  const torch::Tensor gradient = wide({rows, config.hidden_size}).zero_();
+  const torch::Tensor query_gradient = wide({rows, config.num_heads * config.head_dim}).zero_();
   // Of two layers, of which one is read while the other is written.
   const torch::Tensor shares = wide({2, parts, 2, config.num_key_value_heads, rows, config.head_dim});
   const int64_t layers = static_cast<int64_t>(tape.layers.size());
-  for (int64_t i = layers; i >= 0; --i) {
+  const auto through_attention = [&](const BackwardRows& mine, int64_t layer, int64_t part) {
+    mine.ThroughAttention(static_cast<size_t>(layer), shares[layer % 2][part][0], shares[layer % 2][part][1]);
+  };
+  // The last layer, whose MLP and queries only the rows from `first_row` on have gone through.
+  const int64_t first_row = rows - hidden_gradient.size(0);
+  ForRowParts(team, rows, parts, [&](int64_t part, int64_t begin, int64_t end) {
+    begin = std::max(begin, first_row);
+    if (begin >= end) {
+      shares[(layers - 1) % 2][part].zero_();
+      return;
+    }
+    const BackwardRows mine(*this, tape, begin, end, gradient, query_gradient);
+    mine.StartFrom(hidden_gradient.narrow(0, begin - first_row, end - begin));
+    through_attention(mine, layers - 1, part);
+  });
+  for (int64_t i = layers - 1; i >= 0; --i) {
     ForRowParts(team, rows, parts, [&](int64_t part, int64_t begin, int64_t end) {
       const BackwardRows mine(*this, tape, begin, end, gradient, query_gradient);
-      if (i == layers) {
-        mine.StartFrom(hidden_gradient);
-      } else {
-        const torch::Tensor mine_of_all = shares[i % 2].narrow(3, begin, end - begin).sum(0);
-        mine.ThroughProjections(static_cast<size_t>(i), mine_of_all[0], mine_of_all[1]);
-      }
-      if (i > 0)
-        mine.ThroughAttention(static_cast<size_t>(i - 1), shares[(i - 1) % 2][part][0], shares[(i - 1) % 2][part][1]);
+      const torch::Tensor mine_of_all = shares[i % 2].narrow(3, begin, end - begin).sum(0);
+      mine.ThroughProjections(static_cast<size_t>(i), mine_of_all[0], mine_of_all[1]);
+      if (i > 0) through_attention(mine, i - 1, part);
     });
   }
   return gradient;

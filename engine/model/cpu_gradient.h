@@ -51,7 +51,8 @@ class CpuGradient {
   torch::Tensor Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length, Tape& tape,
                         ThreadTeam& team) const;
 
-  // float32 [n, H], from the gradient at the hidden states. The tape is left as it is.
+  // float32 [n, H], from the gradient [k, H] at the last k hidden states; those before have none. The tape is left as
+  // it is.
   torch::Tensor Backward(const torch::Tensor& hidden_gradient, const Tape& tape, ThreadTeam& team) const;
 
  private:

@@ -5,6 +5,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -27,7 +28,11 @@ class RecordedRows;
 struct Slice {
   KvCache* cache = nullptr;
   absl::Span<const int32_t> ids;
-  RecordedRows* record = nullptr;  // takes what the pass leaves to a derivative, on a CPU
+  RecordedRows* record = nullptr;  // takes what the pass leaves to a derivative, on a CPU; wants all hidden states
+  // Of how many of the last tokens the hidden states are wanted; unset: of all. The others leave keys and values alone.
+  std::optional<int64_t> last = std::nullopt;
+
+  int64_t hidden_rows() const { return last.value_or(static_cast<int64_t>(ids.size())); }
 };
 
 struct DecoderLayer {

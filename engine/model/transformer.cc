@@ -150,8 +150,14 @@ torch::Tensor Transformer::ExtendWithTorch(absl::Span<const Slice> slices) const
             batch.Write(layer, rotated.narrow(0, query.size(0), key.size(0)), value);
             return batch.Attend(layer, rotated.narrow(0, 0, query.size(0)));
           });
-  for (const Slice& slice : slices) slice.cache->Advance(static_cast<int64_t>(slice.ids.size()));
-  return hidden;
+  std::vector<torch::Tensor> wanted;
+  int64_t end = 0, rows = 0;
+  for (const Slice& slice : slices) {
+    slice.cache->Advance(static_cast<int64_t>(slice.ids.size()));
+    end += static_cast<int64_t>(slice.ids.size()), rows += slice.hidden_rows();
+    wanted.push_back(hidden.narrow(0, end - slice.hidden_rows(), slice.hidden_rows()));
+  }
+  return rows == end ? hidden : torch::cat(wanted);
 }
 
 torch::Tensor Transformer::ExtendAsForward(const Slice& slice) const {
@@ -184,7 +190,10 @@ Transformer::Pass Transformer::Forward(const torch::Tensor& embeddings, const Kv
   const torch::Tensor inputs = embeddings.detach().requires_grad_(true);
   const torch::Tensor hidden = ForwardWithTorch(inputs, prefix, prefix_length);
   return {.hidden = hidden.detach(), .backward = [inputs, hidden](const torch::Tensor& hidden_gradient) {
-            return torch::autograd::grad({hidden}, {inputs}, {hidden_gradient})[0].to(torch::kFloat32);
+            const torch::Tensor before =
+                hidden_gradient.new_zeros({hidden.size(0) - hidden_gradient.size(0), hidden.size(1)});
+            const torch::Tensor at_hidden = torch::cat({before, hidden_gradient});
+            return torch::autograd::grad({hidden}, {inputs}, {at_hidden})[0].to(torch::kFloat32);
           }};
 }
 

@@ -43,8 +43,8 @@ class Transformer {
   const DecoderWeights& weights() const { return weights_; }
 
   // Inference: one pass over the tokens of several sequences, each behind what its cache holds. Returns [Σ n, H], the
-  // slices one after another. On a CPU a row's numbers depend on its own sequence alone (engine/kernels), not on the
-  // other slices nor on how its tokens were cut into passes.
+  // slices one after another, of each the rows that it wants. On a CPU a row's numbers depend on its own sequence alone
+  // (engine/kernels), not on the other slices nor on how its tokens were cut into passes.
   torch::Tensor Extend(absl::Span<const Slice> slices) const;
   torch::Tensor ExtendWithTorch(absl::Span<const Slice> slices) const;  // what other devices do; the same to rounding
   // One sequence by the products that Forward uses, whatever the device.
@@ -54,7 +54,8 @@ class Transformer {
   // constants and not changed, and its derivative.
   struct Pass {
     torch::Tensor hidden;  // [n, H]
-    // From the gradient at `hidden` to that at the embeddings: float32 [n, H].
+    // From the gradient [k, H] at the last k rows of `hidden`, those before having none, to that at the embeddings:
+    // float32 [n, H].
     std::function<torch::Tensor(const torch::Tensor& hidden_gradient)> backward;
   };
   Pass Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length) const;

@@ -27,29 +27,40 @@ int64_t CommonLength(absl::Span<const int32_t> a, absl::Span<const int32_t> b) {
   return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
 }
 
-// Runs tokens behind what a cache holds and hands over their hidden states, pass by pass.
+// Runs tokens behind what a cache holds and hands over their hidden states, pass by pass, or the last one's.
 class ExtendJob : public SequenceJob {
  public:
+  enum class Hidden { kAll, kLast };
   // hidden [n, H] of ids [begin, begin + n); on the execution thread.
   using OnRows = std::function<absl::Status(const torch::Tensor& hidden, int64_t begin)>;
 
-  ExtendJob(KvCache* cache, RecordedRows* record, const StopToken* stop, absl::Span<const int32_t> ids, ModelWork* work,
-            OnRows on_rows)
-      : SequenceJob(cache, stop), record_(record), ids_(ids), work_(*work), on_rows_(std::move(on_rows)) {}
+  ExtendJob(KvCache* cache, RecordedRows* record, const StopToken* stop, absl::Span<const int32_t> ids, Hidden wanted,
+            ModelWork* work, OnRows on_rows)
+      : SequenceJob(cache, stop),
+        record_(record),
+        ids_(ids),
+        wanted_(wanted),
+        work_(*work),
+        on_rows_(std::move(on_rows)) {}
 
   absl::Span<const int32_t> pending() const override { return ids_.subspan(done_); }
   RecordedRows* record() override { return record_; }
+  int64_t HiddenWanted(int64_t rows) const override {
+    if (wanted_ == Hidden::kAll) return rows;
+    return done_ + rows == static_cast<int64_t>(ids_.size()) ? 1 : 0;
+  }
 
-  void OnHidden(const torch::Tensor& hidden) override {
+  void OnHidden(const torch::Tensor& hidden, int64_t rows_run) override {
     ++work_.forward_passes;
-    work_.forward_tokens += hidden.size(0);
-    status = GuardTorch([&] { return on_rows_(hidden, done_); });
-    done_ += hidden.size(0);
+    work_.forward_tokens += rows_run;
+    done_ += rows_run;
+    status = GuardTorch([&] { return on_rows_(hidden, done_ - hidden.size(0)); });
   }
 
  private:
   RecordedRows* const record_;
   const absl::Span<const int32_t> ids_;
+  const Hidden wanted_;
   ModelWork& work_;
   const OnRows on_rows_;
   int64_t done_ = 0;
@@ -188,7 +199,8 @@ absl::Status LocalRewardContext::ScoreTogether(absl::Span<Tail> tails) {
       NABLA_RETURN_IF_ERROR(runner_->Compute([&] { tail.reward = ScoreOf(hidden_[tail.common]); }));
       continue;
     }
-    jobs.emplace_back(&tail.cache, /*record=*/nullptr, stop_, tail.ids, &work_,
+    const auto wanted = likelihood ? ExtendJob::Hidden::kAll : ExtendJob::Hidden::kLast;
+    jobs.emplace_back(&tail.cache, /*record=*/nullptr, stop_, tail.ids, wanted, &work_,
                       [&](const torch::Tensor& hidden, int64_t begin) {
                         if (likelihood) {
                           tail.hidden.narrow(0, begin + 1, hidden.size(0)).copy_(hidden);
@@ -269,7 +281,7 @@ absl::Status LocalRewardContext::Keep(absl::Span<const int32_t> response, absl::
   Forget(common);
   std::vector<int32_t> ids(fresh.begin(), fresh.end());
   ids.insert(ids.end(), after.begin(), after.end());
-  ExtendJob job(&cache_, record_.get(), stop_, ids, &work_, [&](const torch::Tensor& hidden, int64_t begin) {
+  const auto take = [&](const torch::Tensor& hidden, int64_t begin) {
     const int64_t count = std::min(hidden.size(0), static_cast<int64_t>(fresh.size()) - begin);
     if (count > 0) {
       hidden_.narrow(0, common + begin + 1, count).copy_(hidden.narrow(0, 0, count));
@@ -278,7 +290,8 @@ absl::Status LocalRewardContext::Keep(absl::Span<const int32_t> response, absl::
     const bool at_end = begin + hidden.size(0) == static_cast<int64_t>(ids.size());
     if (at_end && after.size() == after_.size()) score_ = ScoreOf(hidden[-1]);
     return absl::OkStatus();
-  });
+  };
+  ExtendJob job(&cache_, record_.get(), stop_, ids, ExtendJob::Hidden::kAll, &work_, take);
   absl::Status status = ids.empty() ? runner_->Compute([&] { score_ = ScoreOf(hidden_[common]); }) : runner_->Run(job);
   if (!status.ok()) {
     Forget(common);
@@ -331,10 +344,8 @@ RewardGradient LocalRewardContext::ScoreHeadGradient(absl::Span<const int32_t> r
   const Transformer::Pass pass = PassThrough(ids, first, scored);
   RewardGradient result;
   result.reward = scored ? score_ : ScoreOf(pass.hidden[-1]);
-  const torch::Tensor at_hidden =
-      torch::zeros({static_cast<int64_t>(ids.size()) - first, hidden_.size(1)}, hidden_.options());
-  at_hidden[-1].copy_(score_weight_);
-  SetInputGradient(pass.backward(at_hidden), static_cast<int>(response.size()) - first, result);
+  const torch::Tensor at_last = score_weight_.view({1, -1}).to(hidden_.options());
+  SetInputGradient(pass.backward(at_last), static_cast<int>(response.size()) - first, result);
   return result;
 }
 

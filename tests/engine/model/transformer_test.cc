@@ -63,24 +63,27 @@ TEST_P(TransformerTest, TheWrittenOutPassAgreesWithAutograd) {
   torch::manual_seed(1);
   const torch::Tensor at_hidden = torch::randn({kRows, model_->config().hidden_size});
   struct Results {
-    torch::Tensor hidden, gradient;
+    torch::Tensor hidden, gradient, of_last;  // of_last: the gradient where only the last two rows have one
   };
   const auto run = [&](const char* dtype, bool written_out) -> Results {
     const auto model = Model::Load(GetParam(), dtype, "cpu", 0, std::make_shared<ThreadTeam>(3)).value();
     const Transformer& body = model->body();
     KvCache prefix = NewKvCache(*model);
     Extend(*model, absl::MakeConstSpan(ids_).subspan(0, 5), prefix);
-    const torch::Tensor at_output = at_hidden.to(model->dtype());
+    const torch::Tensor at_output = at_hidden.to(model->dtype()), at_last = at_output.narrow(0, kRows - 2, 2);
     if (written_out) {
       const Transformer::Pass pass = body.Forward(body.Embed(ids), prefix, 5);
       const torch::Tensor gradient = pass.backward(at_output);
       EXPECT_TRUE(torch::equal(pass.backward(at_output), gradient)) << "once more, from the same tape";
-      return {pass.hidden.to(torch::kFloat32), gradient};
+      return {pass.hidden.to(torch::kFloat32), gradient, pass.backward(at_last)};
     }
     const torch::Tensor inputs = body.Embed(ids).detach().requires_grad_(true);
     const torch::Tensor hidden = body.ForwardWithTorch(inputs, prefix, 5);
-    const torch::Tensor gradient = torch::autograd::grad({hidden}, {inputs}, {at_output})[0];
-    return {hidden.detach().to(torch::kFloat32), gradient.to(torch::kFloat32)};
+    const auto gradient = [&](const torch::Tensor& rows, const torch::Tensor& at_rows) {
+      return torch::autograd::grad({rows}, {inputs}, {at_rows}, /*retain_graph=*/true)[0].to(torch::kFloat32);
+    };
+    return {hidden.detach().to(torch::kFloat32), gradient(hidden, at_output),
+            gradient(hidden.narrow(0, kRows - 2, 2), at_last)};
   };
   const auto error = [](const torch::Tensor& a, const torch::Tensor& b) {
     return ((a - b).norm() / b.norm()).item<double>();
@@ -88,6 +91,7 @@ TEST_P(TransformerTest, TheWrittenOutPassAgreesWithAutograd) {
   const Results exact = run("float32", false), ours = run("float32", true);
   EXPECT_LT(error(ours.hidden, exact.hidden), 1e-5);
   EXPECT_LT(error(ours.gradient, exact.gradient), 1e-5);
+  EXPECT_LT(error(ours.of_last, exact.of_last), 1e-5);
   const Results rounded = run("bfloat16", false), ours_rounded = run("bfloat16", true);
   EXPECT_LT(error(ours_rounded.hidden, exact.hidden), error(rounded.hidden, exact.hidden));
   EXPECT_LT(error(ours_rounded.gradient, exact.gradient), error(rounded.gradient, exact.gradient));
@@ -121,6 +125,37 @@ TEST_P(TransformerTest, ARowsNumbersDoNotDependOnItsBatchMates) {
     const torch::Tensor hidden = model_->body().Extend(slices);
     EXPECT_TRUE(torch::equal(hidden.narrow(0, our_row, 1), expected)) << "among " << mates;
     EXPECT_TRUE(torch::equal(model_->Head(hidden)[our_row], model_->Head(expected)[0])) << "among " << mates;
+  }
+}
+
+TEST_P(TransformerTest, LeavesOutHiddenStatesThatNobodyWants) {
+  KvCache whole = Cache();
+  const torch::Tensor all = Extend(*model_, ids_, whole), next = Extend(*model_, {42}, whole);
+  const int64_t count = static_cast<int64_t>(ids_.size());
+  for (const bool by_kernels : {true, false}) {
+    const auto pool = NewKvPool(*model_, 1024);
+    std::vector<KvCache> caches;
+    std::vector<Slice> slices;
+    for (int64_t last = 0; last < 3; ++last) caches.emplace_back(pool);
+    for (int64_t last = 0; last < 3; ++last) {
+      ASSERT_TRUE(caches[last].Prepare(count).ok());
+      slices.push_back({&caches[last], ids_, /*record=*/nullptr, last});
+    }
+    const auto extend = [&] {
+      return by_kernels ? model_->body().Extend(slices) : model_->body().ExtendWithTorch(slices);
+    };
+    const auto near = [&](const torch::Tensor& x, const torch::Tensor& y) {
+      return by_kernels ? torch::equal(x, y) : torch::allclose(x, y, 1e-4, 1e-4);
+    };
+    const torch::Tensor hidden = extend();
+    ASSERT_EQ(hidden.size(0), 3);
+    EXPECT_TRUE(near(hidden.narrow(0, 0, 1), all.narrow(0, count - 1, 1)));
+    EXPECT_TRUE(near(hidden.narrow(0, 1, 2), all.narrow(0, count - 2, 2)));
+    // Their keys and values are there all the same.
+    for (KvCache& cache : caches) EXPECT_TRUE(near(Extend(*model_, {42}, cache), next));
+    slices.resize(1);
+    ASSERT_TRUE(caches.front().Prepare(count).ok());
+    EXPECT_EQ(extend().size(0), 0);
   }
 }
 
