@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "engine/kernels/attention_rows.h"
 #include "engine/kernels/backward.h"
 #include "engine/kernels/elementwise.h"
 #include "engine/model/cpu_tensors.h"
@@ -11,9 +12,6 @@
 
 namespace nabla {
 namespace {
-
-// Rows whose attention is computed at once: what lies ahead of the last of them is left out.
-constexpr int64_t kAttentionRows = 64;
 
 // Row `i` of a contiguous matrix in float32: itself, or widened to `scratch`.
 const float* ReadRow(const torch::Tensor& matrix, int64_t i, std::vector<float>& scratch) {
@@ -79,24 +77,28 @@ class CpuGradient::Rows {
   torch::Tensor Mine(const torch::Tensor& rows) const { return rows.narrow(0, begin_, count_); }
 
  protected:
-  // The query heads that share a key/value head, of some rows: [rows · shared, head dimension].
-  torch::Tensor HeadsOf(const torch::Tensor& rows_of_heads, int64_t first, int64_t rows, int64_t group,
-                        int64_t shared) const {
-    const int64_t size = config_.head_dim;
-    return rows_of_heads.narrow(0, first, rows)
-        .narrow(1, group * shared * size, shared * size)
-        .reshape({rows * shared, size});
+  // These rows' queries of the heads that share a key/value head.
+  kernels::AttentionRows HeadsOf(const Tape::Layer& tape, int64_t group) const {
+    const int64_t size = config_.head_dim, shared = config_.num_heads / config_.num_key_value_heads;
+    const auto at = [](const torch::Tensor& numbers, int64_t i) {
+      return static_cast<const char*>(numbers.data_ptr()) + i * numbers.element_size();
+    };
+    const int64_t keys = group * tape.keys.size(1) * size, stride = tape.query.size(1);
+    return {.type = TypeOf(tape.query),
+            .keys = at(tape.keys, keys),
+            .values = at(tape.values, keys),
+            .queries = at(tape.query, begin_ * stride + group * shared * size),
+            .rows = count_,
+            .before = tape_.prefix + begin_,
+            .size = size,
+            .shared = shared,
+            .stride = stride};
   }
-
-  // Scores [rows · shared, length] of rows of which the first sees `before` keys and its own become weights, in place.
-  // use(i, float* weights) may look at a row of them.
-  template <typename Use>
-  void Softmax(const torch::Tensor& scores, int64_t before, int64_t shared, const Use& use) const {
-    const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
-    ChangeRows(scores, [&](int64_t i, float* row) {
-      kernels::Softmax(before + i / shared + 1, scores.size(1), scale, row);
-      use(i, row);
-    });
+  // Calls body(group, begin): where the heads that share a key/value head begin in a row of all heads.
+  template <typename Body>
+  void ForGroups(const Body& body) const {
+    const int64_t groups = config_.num_key_value_heads, columns = config_.num_heads / groups * config_.head_dim;
+    for (int64_t group = 0; group < groups; ++group) body(group, group * columns);
   }
 
   const CpuGradient& pass_;
@@ -129,12 +131,12 @@ class CpuGradient::ForwardRows : public Rows {
   }
 
   // The rest of a layer; its output to `next`.
-  void AttendAndFinish(size_t index, const torch::Tensor& next) const {
+  void AttendAndFinish(size_t index, const torch::Tensor& next, kernels::AttentionOfRows& attention) const {
     const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
     const torch::ScalarType type = pass_.weights_.dtype;
     torch::Tensor middle = Mine(tape.middle), out = Mine(next);
-    at::add_out(middle, layer.output.Forward(ProjectionInput(Attend(tape), type)), Mine(tape.input));
+    at::add_out(middle, layer.output.Forward(ProjectionInput(Attend(tape, attention), type)), Mine(tape.input));
     const torch::Tensor x = Norm(middle, layer.post_attention_norm);
     const ProjectionInput input(x, type);
     const torch::Tensor gate = layer.gate.Forward(input), up = layer.up.Forward(input);
@@ -177,21 +179,11 @@ class CpuGradient::ForwardRows : public Rows {
   }
 
   // float32 [count, heads · head dimension].
-  torch::Tensor Attend(const Tape::Layer& tape) const {
-    const int64_t groups = config_.num_key_value_heads, size = config_.head_dim, shared = config_.num_heads / groups;
-    const torch::Tensor mixed = Wide(count_, config_.num_heads * size);
-    for (int64_t first = 0; first < count_; first += kAttentionRows) {
-      const int64_t rows = std::min(kAttentionRows, count_ - first), length = tape_.prefix + begin_ + first + rows;
-      for (int64_t group = 0; group < groups; ++group) {
-        const torch::Tensor query = HeadsOf(tape.query, begin_ + first, rows, group, shared);
-        const torch::Tensor weights = torch::mm(query, tape.keys[group].narrow(0, 0, length).t());
-        Softmax(weights, length - rows, shared, [](int64_t, float*) {});
-        const torch::Tensor out = torch::mm(weights, tape.values[group].narrow(0, 0, length));
-        mixed.narrow(0, first, rows)
-            .narrow(1, group * shared * size, shared * size)
-            .copy_(out.view({rows, shared * size}));
-      }
-    }
+  torch::Tensor Attend(const Tape::Layer& tape, kernels::AttentionOfRows& attention) const {
+    const torch::Tensor mixed = Wide(count_, tape.query.size(1));
+    ForGroups([&](int64_t group, int64_t begin) {
+      attention.Forward(HeadsOf(tape, group), mixed.data_ptr<float>() + begin);
+    });
     return mixed;
   }
 };
@@ -228,16 +220,17 @@ torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCach
   }
   const torch::Tensor hidden = torch::empty({rows, config.hidden_size}, weights_.dtype);
   const int64_t parts = RowParts(rows, team);
+  std::vector<kernels::AttentionOfRows> attention(parts);
   for (size_t i = 0; i <= tape.layers.size(); ++i) {
     if (i < tape.layers.size() && prefix_length > 0) {
       const auto [keys, values] = prefix.Gather(static_cast<int64_t>(i), prefix_length);
       tape.layers[i].keys.narrow(1, 0, prefix_length).copy_(keys);
       tape.layers[i].values.narrow(1, 0, prefix_length).copy_(values);
     }
-    ForRowParts(team, rows, parts, [&](int64_t, int64_t begin, int64_t end) {
+    ForRowParts(team, rows, parts, [&](int64_t part, int64_t begin, int64_t end) {
       const ForwardRows mine(*this, tape, begin, end);
       const bool last = i == tape.layers.size();
-      if (i > 0) mine.AttendAndFinish(i - 1, last ? tape.last : tape.layers[i].input);
+      if (i > 0) mine.AttendAndFinish(i - 1, last ? tape.last : tape.layers[i].input, attention[part]);
       if (last) {
         Copy(mine.Norm(mine.Mine(tape.last), final_norm_), mine.Mine(hidden));
       } else {
@@ -263,7 +256,8 @@ class CpuGradient::BackwardRows : public Rows {
 
   // Through MLP and attention of a layer, to its queries and to what these queries want of all keys and values:
   // float32 [key/value heads, n, head dimension].
-  void ThroughAttention(size_t index, const torch::Tensor& key_gradient, const torch::Tensor& value_gradient) const {
+  void ThroughAttention(size_t index, const torch::Tensor& key_gradient, const torch::Tensor& value_gradient,
+                        kernels::AttentionOfRows& attention) const {
     const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
     const torch::ScalarType type = pass_.weights_.dtype;
@@ -281,7 +275,7 @@ class CpuGradient::BackwardRows : public Rows {
     at_norm.add_(layer.up.Backward(ProjectionInput(at_up, type)));
     AddNormBackward(Mine(tape.middle), layer.post_attention_norm, at_norm);
     const torch::Tensor at_mixed = layer.output.Backward(ProjectionInput(gradient_, type));
-    AttendBackward(tape, Narrowed(at_mixed), key_gradient, value_gradient);
+    AttendBackward(tape, at_mixed, key_gradient, value_gradient, attention);
   }
 
   // From queries, keys and values to the layer's input. The gradients at these rows' keys and values are what all
@@ -300,8 +294,6 @@ class CpuGradient::BackwardRows : public Rows {
   }
 
  private:
-  torch::Tensor Narrowed(const torch::Tensor& wide) const { return wide.to(pass_.weights_.dtype); }
-
   void AddNormBackward(const torch::Tensor& x, const std::vector<float>& weight,
                        const torch::Tensor& out_gradient) const {
     const int64_t hidden = x.size(1);
@@ -334,35 +326,16 @@ class CpuGradient::BackwardRows : public Rows {
     });
   }
 
+  // What rows behind these want of keys and values, and the prefix, which is a constant, is 0 or not there.
   void AttendBackward(const Tape::Layer& tape, const torch::Tensor& mixed_gradient, const torch::Tensor& key_gradient,
-                      const torch::Tensor& value_gradient) const {
-    const int64_t groups = config_.num_key_value_heads, size = config_.head_dim, shared = config_.num_heads / groups;
-    const float scale = 1.0f / std::sqrt(static_cast<float>(size));
-    std::vector<float> scratch;
+                      const torch::Tensor& value_gradient, kernels::AttentionOfRows& attention) const {
     key_gradient.zero_();
     value_gradient.zero_();
-    for (int64_t first = 0; first < count_; first += kAttentionRows) {
-      const int64_t rows = std::min(kAttentionRows, count_ - first), own = begin_ + first + rows,
-                    length = tape_.prefix + own;
-      for (int64_t group = 0; group < groups; ++group) {
-        const torch::Tensor keys = tape.keys[group].narrow(0, 0, length);
-        const torch::Tensor query = HeadsOf(tape.query, begin_ + first, rows, group, shared);
-        const torch::Tensor out_gradient = HeadsOf(mixed_gradient, first, rows, group, shared);
-        const torch::Tensor weights = torch::mm(query, keys.t());
-        const torch::Tensor at_scores = torch::mm(out_gradient, tape.values[group].narrow(0, 0, length).t());
-        Softmax(weights, length - rows, shared, [&](int64_t i, const float* weight_row) {
-          ChangeRow(at_scores, i, scratch,
-                    [&](float* row) { kernels::SoftmaxBackward(weight_row, length, scale, row); });
-        });
-        query_gradient_.narrow(0, first, rows)
-            .narrow(1, group * shared * size, shared * size)
-            .copy_(torch::mm(at_scores, keys).view({rows, shared * size}));
-        // The prefix is a constant: nobody asks for its share.
-        const auto own_columns = [&](const torch::Tensor& matrix) { return matrix.narrow(1, tape_.prefix, own).t(); };
-        key_gradient[group].narrow(0, 0, own).add_(torch::mm(own_columns(at_scores), query));
-        value_gradient[group].narrow(0, 0, own).add_(torch::mm(own_columns(weights), out_gradient));
-      }
-    }
+    ForGroups([&](int64_t group, int64_t begin) {
+      attention.Backward(HeadsOf(tape, group), mixed_gradient.data_ptr<float>() + begin,
+                         query_gradient_.data_ptr<float>() + begin, tape_.prefix, key_gradient[group].data_ptr<float>(),
+                         value_gradient[group].data_ptr<float>());
+    });
   }
 
   const torch::Tensor gradient_, query_gradient_;  // these rows
@@ -378,8 +351,10 @@ torch::Tensor CpuGradient::Backward(const torch::Tensor& hidden_gradient, const 
   // Of two layers, of which one is read while the other is written.
   const torch::Tensor shares = wide({2, parts, 2, config.num_key_value_heads, rows, config.head_dim});
   const int64_t layers = static_cast<int64_t>(tape.layers.size());
+  std::vector<kernels::AttentionOfRows> attention(parts);
   const auto through_attention = [&](const BackwardRows& mine, int64_t layer, int64_t part) {
-    mine.ThroughAttention(static_cast<size_t>(layer), shares[layer % 2][part][0], shares[layer % 2][part][1]);
+    mine.ThroughAttention(static_cast<size_t>(layer), shares[layer % 2][part][0], shares[layer % 2][part][1],
+                          attention[part]);
   };
   // The last layer, whose MLP and queries only the rows from `first_row` on have gone through.
   const int64_t first_row = rows - hidden_gradient.size(0);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/kernels/attention.h"
+#include "engine/kernels/attention_rows.h"
 #include "engine/kernels/backward.h"
 #include "engine/kernels/elementwise.h"
 #include "engine/kernels/linear.h"
@@ -211,6 +212,83 @@ TEST_P(AttentionTest, AgreesWithSoftmaxInDoublePrecision) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Lengths, AttentionTest, testing::Values(1, 15, 16, 17, 64, 65, 200));
+
+struct RowsShape {
+  int64_t rows, before, size, shared;
+};
+
+class AttentionRowsTest : public testing::TestWithParam<RowsShape> {};
+
+TEST_P(AttentionRowsTest, AgreesWithDoublePrecision) {
+  const auto [rows, before, size, shared] = GetParam();
+  const int64_t keys = before + rows, stride = shared * size + 5, first_key = before / 2;
+  AttentionOfRows attention;  // one for all: what a call leaves must not matter to the next
+  for (const NumberType type : {NumberType::kFloat32, NumberType::kBfloat16}) {
+    std::vector<std::vector<float>> wide = {Random(keys * size, 21), Random(keys * size, 22),
+                                            Random(rows * stride, 23)};
+    std::vector<std::vector<uint16_t>> narrow(3);
+    std::vector<const void*> given;
+    for (size_t i = 0; i < wide.size(); ++i) {
+      for (float& number : wide[i]) {
+        if (type == NumberType::kBfloat16) narrow[i].push_back(RoundToBfloat16(number));
+        if (type == NumberType::kBfloat16) number = FromBfloat16(narrow[i].back());
+      }
+      given.push_back(type == NumberType::kFloat32 ? static_cast<const void*>(wide[i].data()) : narrow[i].data());
+    }
+    const std::vector<float>&key = wide[0], &value = wide[1], &query = wide[2], gradient = Random(rows * stride, 24);
+    const AttentionRows x = {.type = type,
+                             .keys = given[0],
+                             .values = given[1],
+                             .queries = given[2],
+                             .rows = rows,
+                             .before = before,
+                             .size = size,
+                             .shared = shared,
+                             .stride = stride};
+    std::vector<float> out(rows * stride), at_query(rows * stride);
+    std::vector<float> at_key((keys - first_key) * size), at_value(at_key.size());
+    attention.Forward(x, out.data());
+    attention.Backward(x, gradient.data(), at_query.data(), first_key, at_key.data(), at_value.data());
+
+    const double scale = 1 / std::sqrt(static_cast<double>(size));
+    std::vector<double> all_at_key(keys * size), all_at_value(keys * size);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t head = 0; head < shared; ++head) {
+        const int64_t at = i * stride + head * size, seen = before + i + 1;
+        std::vector<double> weights(seen), at_weights(seen);
+        double sum = 0, mean = 0;
+        for (int64_t t = 0; t < seen; ++t) {
+          for (int64_t k = 0; k < size; ++k) {
+            weights[t] += double{query[at + k]} * key[t * size + k];
+            at_weights[t] += double{gradient[at + k]} * value[t * size + k];
+          }
+          sum += weights[t] = std::exp(weights[t] * scale);
+        }
+        for (int64_t t = 0; t < seen; ++t) mean += (weights[t] /= sum) * at_weights[t];
+        for (int64_t k = 0; k < size; ++k) {
+          double expected = 0, expected_at_query = 0;
+          for (int64_t t = 0; t < seen; ++t) {
+            const double at_score = scale * weights[t] * (at_weights[t] - mean);
+            expected += weights[t] * value[t * size + k];
+            expected_at_query += at_score * key[t * size + k];
+            all_at_key[t * size + k] += at_score * query[at + k];
+            all_at_value[t * size + k] += weights[t] * gradient[at + k];
+          }
+          ASSERT_NEAR(out[at + k], expected, 1e-5) << "row " << i << ", head " << head;
+          ASSERT_NEAR(at_query[at + k], expected_at_query, 2e-5) << "row " << i << ", head " << head;
+        }
+      }
+    }
+    for (size_t i = 0; i < at_key.size(); ++i) {
+      ASSERT_NEAR(at_key[i], all_at_key[first_key * size + i], 2e-5 * std::sqrt(rows * shared)) << i;
+      ASSERT_NEAR(at_value[i], all_at_value[first_key * size + i], 2e-5 * std::sqrt(rows * shared)) << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, AttentionRowsTest,
+                         testing::Values(RowsShape{1, 0, 16, 1}, RowsShape{1, 40, 64, 3}, RowsShape{7, 5, 24, 3},
+                                         RowsShape{50, 33, 64, 3}, RowsShape{20, 100, 80, 2}, RowsShape{3, 20, 8, 60}));
 
 TEST(ElementwiseTest, Bfloat16RoundsToNearestEven) {
   EXPECT_EQ(RoundToBfloat16(1.0f), 0x3f80);
