@@ -17,15 +17,15 @@
 namespace nabla::kernels {
 #ifndef NABLA_ENGINE_KERNELS_ATTENTION_ROWS_CC_
 #define NABLA_ENGINE_KERNELS_ATTENTION_ROWS_CC_
-// A [m, k] with any strides, B [k, n] and C [m, n] with rows without gaps in between their numbers; n a multiple of
-// kPad.
+struct Matrix {
+  float* at;
+  int64_t row;         // from a row to the next
+  int64_t column = 1;  // of A alone: from a column to the next
+};
+
+// Of A [m, k], B [k, n] and C [m, n]; n is a multiple of kPad.
 struct MatrixProduct {
-  const float* a;
-  int64_t a_row, a_column;  // from a row, and a column, to the next
-  const float* b;
-  int64_t b_row;
-  float* c;
-  int64_t c_row;
+  Matrix a, b, c;
   int64_t m, n, k;
 };
 
@@ -48,22 +48,22 @@ HWY_INLINE void ProductTile(const MatrixProduct& p, int64_t i, int64_t j) {
   Vector sums[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = kAdd ? hn::LoadU(d, p.c + (i + r) * p.c_row + j + v * lanes) : hn::Zero(d);
+      sums[r][v] = kAdd ? hn::LoadU(d, p.c.at + (i + r) * p.c.row + j + v * lanes) : hn::Zero(d);
     }
   }
-  const float* a = p.a + i * p.a_row;
-  const float* b = p.b + j;
+  const float* a = p.a.at + i * p.a.row;
+  const float* b = p.b.at + j;
   for (int64_t k = 0; k < p.k; ++k) {
     Vector column[kVectors];
     for (int v = 0; v < kVectors; ++v) column[v] = hn::LoadU(d, b + v * lanes);
     for (int r = 0; r < kRows; ++r) {
-      const Vector number = hn::Set(d, a[r * p.a_row]);
+      const Vector number = hn::Set(d, a[r * p.a.row]);
       for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(number, column[v], sums[r][v]);
     }
-    a += p.a_column, b += p.b_row;
+    a += p.a.column, b += p.b.row;
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[r][v], d, p.c + (i + r) * p.c_row + j + v * lanes);
+    for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[r][v], d, p.c.at + (i + r) * p.c.row + j + v * lanes);
   }
 }
 
@@ -86,10 +86,7 @@ HWY_INLINE void Product(const MatrixProduct& p) {
   for (; j < p.n; j += lanes) ProductColumns<kAdd, 1>(p, j);
 }
 
-// C = A B.
-void Multiply(const MatrixProduct& product) { Product<false>(product); }
-
-// C += A B.
+void SetProduct(const MatrixProduct& product) { Product<false>(product); }
 void AddProduct(const MatrixProduct& product) { Product<true>(product); }
 
 }  // namespace nabla::kernels::HWY_NAMESPACE
@@ -99,8 +96,13 @@ HWY_AFTER_NAMESPACE();
 namespace nabla::kernels {
 namespace {
 
-HWY_EXPORT(Multiply);
+HWY_EXPORT(SetProduct);
 HWY_EXPORT(AddProduct);
+
+// C = A B.
+void Multiply(const MatrixProduct& product) { HWY_DYNAMIC_DISPATCH(SetProduct)(product); }
+// C += A B.
+void MultiplyAdd(const MatrixProduct& product) { HWY_DYNAMIC_DISPATCH(AddProduct)(product); }
 
 // Rows of all heads together that are taken at once: what lies ahead of the last of them is computed and dropped.
 constexpr int64_t kQueriesTogether = 48;
@@ -109,20 +111,23 @@ float ScaleOf(const AttentionRows& x) { return 1.0f / std::sqrt(static_cast<floa
 
 int64_t Padded(int64_t count) { return (count + kPad - 1) / kPad * kPad; }
 
-// Rows of `size` numbers, `from_row` apart and of any type, to rows of Padded(size), of which the rest becomes 0.
-void Take(NumberType type, const void* from, int64_t rows, int64_t size, int64_t from_row, float* to) {
-  const int64_t to_row = Padded(size), bytes = type == NumberType::kFloat32 ? 4 : 2;
+const void* At(NumberType type, const void* numbers, int64_t i) {
+  return static_cast<const char*>(numbers) + i * (type == NumberType::kFloat32 ? 4 : 2);
+}
+
+// Rows of `size` numbers of any type to rows of Padded(size), of which the rest becomes 0.
+void Take(NumberType type, const void* from, int64_t rows, int64_t size, float* to) {
+  const int64_t to_row = Padded(size);
   for (int64_t i = 0; i < rows; ++i) {
-    Widen(type, static_cast<const char*>(from) + i * from_row * bytes, size, to + i * to_row);
+    Widen(type, At(type, from, i * size), size, to + i * to_row);
     std::fill(to + i * to_row + size, to + (i + 1) * to_row, 0.0f);
   }
 }
 
 // Heads of rows [first, first + count) as rows of Padded(size).
 void TakeHeads(const AttentionRows& x, NumberType type, const void* heads, int64_t first, int64_t count, float* to) {
-  const int64_t bytes = type == NumberType::kFloat32 ? 4 : 2;
-  for (int64_t i = first; i < first + count; ++i, to += x.shared * Padded(x.size)) {
-    Take(type, static_cast<const char*>(heads) + i * x.stride * bytes, x.shared, x.size, x.size, to);
+  for (int64_t i = 0; i < count; ++i) {
+    Take(type, At(type, heads, (first + i) * x.stride), x.shared, x.size, to + i * x.shared * Padded(x.size));
   }
 }
 
@@ -160,7 +165,7 @@ void ForBlocks(const AttentionRows& x, const Body& body) {
 
 }  // namespace
 
-float* AttentionOfRows::Buffer::Of(int64_t count) {
+float* AttentionOfRows::Buffer::Resize(int64_t count) {
   if (count > count_) {
     numbers_ = hwy::AllocateAligned<float>(count);
     count_ = count;
@@ -170,51 +175,31 @@ float* AttentionOfRows::Buffer::Of(int64_t count) {
 
 // Keys and values as both passes want them: keys across, [size, columns], and values as they are.
 void AttentionOfRows::TakeAll(const AttentionRows& x) {
-  const int64_t keys = x.before + x.rows, row = Padded(x.size);
-  Take(x.type, x.keys, keys, x.size, x.size, keys_.Of(keys * row));
-  Take(x.type, x.values, keys, x.size, x.size, values_.Of(keys * row));
-  Transpose(keys_.Of(0), keys, row, Padded(keys), keys_across_.Of(row * Padded(keys)));
+  const int64_t keys = x.before + x.rows, row = Padded(x.size), columns = Padded(keys);
+  Take(x.type, x.keys, keys, x.size, keys_.Resize(keys * row));
+  Take(x.type, x.values, keys, x.size, values_.Resize(keys * row));
+  Transpose(keys_.get(), keys, row, columns, keys_across_.Resize(row * columns));
 }
 
-// The attention weights [queries, Padded(keys)], a row Padded(x.before + x.rows) long, of a block of rows.
-void AttentionOfRows::ComputeWeights(const AttentionRows& x, int64_t first, int64_t count, float* weights) {
+// Attention weights [queries, Padded(before + rows)] of a block of rows, as far as the last of them sees.
+float* AttentionOfRows::ComputeWeights(const AttentionRows& x, int64_t first, int64_t count) {
   const int64_t row = Padded(x.size), columns = Padded(x.before + x.rows), queries = count * x.shared;
   const int64_t seen = Padded(x.before + first + count);
-  TakeHeads(x, x.type, x.queries, first, count, queries_.Of(queries * row));
-  HWY_DYNAMIC_DISPATCH(Multiply)
-  ({.a = queries_.Of(0),
-    .a_row = row,
-    .a_column = 1,
-    .b = keys_across_.Of(0),
-    .b_row = columns,
-    .c = weights,
-    .c_row = columns,
-    .m = queries,
-    .n = seen,
-    .k = row});
+  float *const query = queries_.Resize(queries * row), *const weights = weights_.Resize(queries * columns);
+  TakeHeads(x, x.type, x.queries, first, count, query);
+  Multiply({{query, row}, {keys_across_.get(), columns}, {weights, columns}, /*m=*/queries, /*n=*/seen, /*k=*/row});
   for (int64_t i = 0; i < queries; ++i) {
     Softmax(x.before + first + i / x.shared + 1, seen, ScaleOf(x), weights + i * columns);
   }
+  return weights;
 }
 
 void AttentionOfRows::Forward(const AttentionRows& x, float* out) {
   TakeAll(x);
   const int64_t row = Padded(x.size), columns = Padded(x.before + x.rows);
   ForBlocks(x, [&](int64_t first, int64_t count, int64_t queries, int64_t keys) {
-    float* const weights = weights_.Of(queries * columns);
-    ComputeWeights(x, first, count, weights);
-    float* const mixed = result_.Of(queries * row);
-    HWY_DYNAMIC_DISPATCH(Multiply)
-    ({.a = weights,
-      .a_row = columns,
-      .a_column = 1,
-      .b = values_.Of(0),
-      .b_row = row,
-      .c = mixed,
-      .c_row = row,
-      .m = queries,
-      .n = row,
-      .k = keys});
+    float *const weights = ComputeWeights(x, first, count), *const mixed = result_.Resize(queries * row);
+    Multiply({{weights, columns}, {values_.get(), row}, {mixed, row}, /*m=*/queries, /*n=*/row, /*k=*/keys});
     PutHeads(x, mixed, first, count, out);
   });
 }
@@ -223,59 +208,26 @@ void AttentionOfRows::Backward(const AttentionRows& x, const float* out_gradient
                                int64_t first_key, float* key_gradient, float* value_gradient) {
   TakeAll(x);
   const int64_t all = x.before + x.rows, own = all - first_key, row = Padded(x.size), columns = Padded(all);
-  Transpose(values_.Of(0), all, row, columns, values_across_.Of(row * columns));
-  float *const at_keys = at_keys_.Of(own * row), *const at_values = at_values_.Of(own * row);
+  Transpose(values_.get(), all, row, columns, values_across_.Resize(row * columns));
+  float *const at_keys = at_keys_.Resize(own * row), *const at_values = at_values_.Resize(own * row);
   std::fill_n(at_keys, own * row, 0.0f);
   std::fill_n(at_values, own * row, 0.0f);
   ForBlocks(x, [&](int64_t first, int64_t count, int64_t queries, int64_t keys) {
     const int64_t seen = Padded(keys);
-    float* const weights = weights_.Of(queries * columns);
-    ComputeWeights(x, first, count, weights);
-    float* const at_out = out_gradient_.Of(queries * row);
+    float* const weights = ComputeWeights(x, first, count);
+    float* const at_out = out_gradient_.Resize(queries * row);
     TakeHeads(x, NumberType::kFloat32, out_gradient, first, count, at_out);
-    float* const at_scores = at_scores_.Of(queries * columns);
-    HWY_DYNAMIC_DISPATCH(Multiply)
-    ({.a = at_out,
-      .a_row = row,
-      .a_column = 1,
-      .b = values_across_.Of(0),
-      .b_row = columns,
-      .c = at_scores,
-      .c_row = columns,
-      .m = queries,
-      .n = seen,
-      .k = row});
+    float* const at_scores = at_scores_.Resize(queries * columns);
+    Multiply({{at_out, row}, {values_across_.get(), columns}, {at_scores, columns}, queries, seen, row});
     for (int64_t i = 0; i < queries; ++i) {
       SoftmaxBackward(weights + i * columns, seen, ScaleOf(x), at_scores + i * columns);
     }
-    float* const at_queries = result_.Of(queries * row);
-    HWY_DYNAMIC_DISPATCH(Multiply)
-    ({.a = at_scores,
-      .a_row = columns,
-      .a_column = 1,
-      .b = keys_.Of(0),
-      .b_row = row,
-      .c = at_queries,
-      .c_row = row,
-      .m = queries,
-      .n = row,
-      .k = keys});
+    float* const at_queries = result_.Resize(queries * row);
+    Multiply({{at_scores, columns}, {keys_.get(), row}, {at_queries, row}, queries, row, keys});
     PutHeads(x, at_queries, first, count, query_gradient);
-    const auto add_to_keys = [&](const float* by_query, const float* of_queries, float* to) {
-      HWY_DYNAMIC_DISPATCH(AddProduct)
-      ({.a = by_query + first_key,
-        .a_row = 1,
-        .a_column = columns,
-        .b = of_queries,
-        .b_row = row,
-        .c = to,
-        .c_row = row,
-        .m = keys - first_key,
-        .n = row,
-        .k = queries});
-    };
-    add_to_keys(at_scores, queries_.Of(0), at_keys);
-    add_to_keys(weights, at_out, at_values);
+    const auto transposed = [&](float* by_query) { return Matrix{by_query + first_key, 1, columns}; };
+    MultiplyAdd({transposed(at_scores), {queries_.get(), row}, {at_keys, row}, keys - first_key, row, queries});
+    MultiplyAdd({transposed(weights), {at_out, row}, {at_values, row}, keys - first_key, row, queries});
   });
   for (int64_t i = 0; i < own; ++i) {
     std::copy_n(at_keys + i * row, x.size, key_gradient + i * x.size);

@@ -39,10 +39,10 @@ class AttentionOfRows {
                 float* key_gradient, float* value_gradient);
 
  private:
-  // Grows, and keeps what it has.
   class Buffer {
    public:
-    float* Of(int64_t count);
+    float* Resize(int64_t count);  // keeps nothing but the memory
+    float* get() const { return numbers_.get(); }
 
    private:
     hwy::AlignedFreeUniquePtr<float[]> numbers_;
@@ -50,7 +50,7 @@ class AttentionOfRows {
   };
 
   void TakeAll(const AttentionRows& rows);
-  void ComputeWeights(const AttentionRows& rows, int64_t first, int64_t count, float* weights);
+  float* ComputeWeights(const AttentionRows& rows, int64_t first, int64_t count);
 
   Buffer keys_, values_, keys_across_, values_across_;            // of the head
   Buffer queries_, out_gradient_, weights_, at_scores_, result_;  // of a block of rows

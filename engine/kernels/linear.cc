@@ -107,31 +107,9 @@ void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_
 template <int kOutputs, typename Weight>
 void Rows(const Weight* weight, const float* x, int64_t rows, int64_t inputs, WeightStream stream, const Finish& finish,
           float* out, int64_t out_stride) {
-  int64_t i = 0;
-  const auto tile = [&]<int kRows>() HWY_ATTR {
-    const auto [ahead, lines] = stream.NextTile();
-    const float* from = x + i * inputs;
-    float* to = out + i * out_stride;
-    switch (lines) {
-      case 0:
-        Tile<kRows, kOutputs, 0>(weight, from, inputs, ahead, finish, to, out_stride);
-        break;
-      case 1:
-        Tile<kRows, kOutputs, 1>(weight, from, inputs, ahead, finish, to, out_stride);
-        break;
-      case 2:
-        Tile<kRows, kOutputs, 2>(weight, from, inputs, ahead, finish, to, out_stride);
-        break;
-      default:
-        Tile<kRows, kOutputs, kOutputs>(weight, from, inputs, ahead, finish, to, out_stride);
-    }
-    i += kRows;
-  };
-  if constexpr (kOutputs <= 4) {  // eight are for one row
-    while (i + 4 <= rows) tile.template operator()<4>();
-    if (rows - i >= 2) tile.template operator()<2>();
-  }
-  if (i < rows) tile.template operator()<1>();
+  ForTiles<kOutputs>(rows, stream, [&]<int kRows, int kLines>(int64_t i, const char* ahead) HWY_ATTR {
+    Tile<kRows, kOutputs, kLines>(weight, x + i * inputs, inputs, ahead, finish, out + i * out_stride, out_stride);
+  });
 }
 
 // A quarter of a first-level cache, and what a stack can spare.

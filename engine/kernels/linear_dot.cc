@@ -74,31 +74,9 @@ NABLA_PAIRS void Tile(const uint16_t* weight, const uint16_t* x, int64_t inputs,
 template <int kOutputs>
 NABLA_PAIRS void Rows(const uint16_t* weight, const uint16_t* x, int64_t rows, int64_t inputs, WeightStream stream,
                       const float* bias, float* out, int64_t out_stride) {
-  int64_t i = 0;
-  const auto tile = [&]<int kRows>() NABLA_PAIRS {
-    const auto [ahead, lines] = stream.NextTile();
-    const uint16_t* from = x + i * inputs;
-    float* to = out + i * out_stride;
-    switch (lines) {
-      case 0:
-        Tile<kRows, kOutputs, 0>(weight, from, inputs, ahead, bias, to, out_stride);
-        break;
-      case 1:
-        Tile<kRows, kOutputs, 1>(weight, from, inputs, ahead, bias, to, out_stride);
-        break;
-      case 2:
-        Tile<kRows, kOutputs, 2>(weight, from, inputs, ahead, bias, to, out_stride);
-        break;
-      default:
-        Tile<kRows, kOutputs, kOutputs>(weight, from, inputs, ahead, bias, to, out_stride);
-    }
-    i += kRows;
-  };
-  if constexpr (kOutputs <= 4) {  // eight are for one row
-    while (i + 4 <= rows) tile.template operator()<4>();
-    if (rows - i >= 2) tile.template operator()<2>();
-  }
-  if (i < rows) tile.template operator()<1>();
+  ForTiles<kOutputs>(rows, stream, [&]<int kRows, int kLines>(int64_t i, const char* ahead) NABLA_PAIRS {
+    Tile<kRows, kOutputs, kLines>(weight, x + i * inputs, inputs, ahead, bias, out + i * out_stride, out_stride);
+  });
 }
 
 }  // namespace

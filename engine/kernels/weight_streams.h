@@ -53,6 +53,35 @@ class WeightStream {
   int left_ = 0, share_ = 0;
 };
 
+// Calls tile.operator()<kRows, kLines>(row, ahead) for the tiles of 4, 2 or 1 rows that kOutputs outputs side by side
+// are divided into, 1 row alone where there are more than four outputs. A tile is to fetch kLines lines of `ahead`.
+template <int kOutputs, typename Tile>
+void ForTiles(int64_t rows, WeightStream stream, const Tile& tile) {
+  int64_t row = 0;
+  const auto next = [&]<int kRows>() {
+    const auto [ahead, lines] = stream.NextTile();
+    switch (lines) {
+      case 0:
+        tile.template operator()<kRows, 0>(row, ahead);
+        break;
+      case 1:
+        tile.template operator()<kRows, 1>(row, ahead);
+        break;
+      case 2:
+        tile.template operator()<kRows, 2>(row, ahead);
+        break;
+      default:
+        tile.template operator()<kRows, kOutputs>(row, ahead);
+    }
+    row += kRows;
+  };
+  if constexpr (kOutputs <= 4) {
+    while (row + 4 <= rows) next.template operator()<4>();
+    if (rows - row >= 2) next.template operator()<2>();
+  }
+  if (row < rows) next.template operator()<1>();
+}
+
 // Whether products with one or two rows are to take one output after another, not several side by side: AMD's
 // prefetchers then do better than WeightStream (SmolLM2, one row of bfloat16: 10 ms and 12).
 inline bool OneStreamIsBest() {
