@@ -51,6 +51,7 @@ class RemoteRewardModel final : public RewardModel {
   int vocabulary_size() const override { return vocabulary_size_; }
   int32_t pad_token_id() const override { return pad_token_id_; }
   RewardKind kind() const override { return kind_; }
+  bool remote() const override { return true; }
   const std::string& name() const override { return info_.name; }
   ModelInfo info() const override { return info_; }  // of the replica connected to
 

@@ -1,6 +1,7 @@
 #include "engine/refine/gradient_field.h"
 
 #include <algorithm>
+#include <future>
 
 #include "engine/base/status_macros.h"
 #include "engine/model/device.h"
@@ -18,12 +19,18 @@ absl::StatusOr<GradientField> GradientField::Compute(const SessionState& state, 
   field.reward_weight_ = options.reward_weight;
   field.response_.assign(response.begin(), response.end());
   field.first_ = first;
+  const auto reward_part = [&] { return scorer.ScoreGradient(response, first); };
+  std::future<absl::StatusOr<RewardGradient>> meanwhile;
+  if (options.likelihood_weight != 0 && options.reward_weight != 0 && scorer.remote()) {
+    // Deferred, that is computed behind, where the system has no thread left.
+    meanwhile = std::async(std::launch::async | std::launch::deferred, reward_part);
+  }
   if (options.likelihood_weight != 0) {
     NABLA_RETURN_IF_ERROR(state.runner->batcher().RunAlone(
         [&] { return GuardTorch([&] { return field.ComputeLikelihoodPart(state); }); }));
   }
   if (options.reward_weight != 0) {
-    NABLA_ASSIGN_OR_RETURN(field.reward_gradient_, scorer.ScoreGradient(response, first));
+    NABLA_ASSIGN_OR_RETURN(field.reward_gradient_, meanwhile.valid() ? meanwhile.get() : reward_part());
   }
   ++state.usage->gradient_steps_computed;
   return field;

@@ -37,6 +37,8 @@ class ResponseScorer {
   // Of several responses, in their order, run as one batch. They are not remembered.
   absl::StatusOr<std::vector<double>> ScoreAll(absl::Span<const std::vector<int32_t>> responses);
 
+  bool remote() const { return model_->remote(); }  // as RewardModel::remote
+
   // Whether a call has ended with UNAVAILABLE: the reward model is gone, for this request at least.
   bool lost() const { return lost_; }
 

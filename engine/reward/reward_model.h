@@ -88,6 +88,8 @@ class RewardModel {
   virtual int vocabulary_size() const = 0;  // V: tokens that have a name and an embedding
   virtual int32_t pad_token_id() const = 0;
   virtual RewardKind kind() const = 0;
+  // Whether it computes in another process: whoever waits for it can compute something else meanwhile.
+  virtual bool remote() const { return false; }
   virtual const std::string& name() const = 0;
   virtual ModelInfo info() const = 0;
 };

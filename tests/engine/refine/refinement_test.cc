@@ -1,6 +1,7 @@
 #include "engine/refine/refinement.h"
 
 #include <cmath>
+#include <thread>
 
 #include "engine/model/likelihood.h"
 #include "engine/refine/optimizer.h"
@@ -27,6 +28,50 @@ TEST(OptimizerTest, SignAndMirrorDescentTakeWhatTheyAreNamedFor) {
   optimizer.Step(parameter, torch::tensor({1.0f, 0.0f, -1.0f}));  // half-way through the cosine
   EXPECT_TRUE(torch::allclose(parameter, torch::tensor({-0.25f, 1.0f, 2.25f})));
 }
+
+// Says that it computes in another process, and on which thread it was asked.
+class RemoteModel : public RewardModel {
+ public:
+  explicit RemoteModel(const RewardModel& model) : model_(model) {}
+
+  absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage> messages, int max_response_tokens,
+                                                      const StopToken* stop, absl::string_view trace) const override {
+    auto context = std::make_unique<Context>();
+    context->context = model_.Open(messages, max_response_tokens, stop, trace).value();
+    context->asked_on = &asked_on_;
+    return context;
+  }
+  absl::StatusOr<std::vector<float>> ProjectToVocabulary(absl::Span<const float> gradient, int rows) const override {
+    return model_.ProjectToVocabulary(gradient, rows);
+  }
+  std::vector<std::string> TokenStrings() const override { return model_.TokenStrings(); }
+  int vocabulary_size() const override { return model_.vocabulary_size(); }
+  int32_t pad_token_id() const override { return model_.pad_token_id(); }
+  RewardKind kind() const override { return model_.kind(); }
+  bool remote() const override { return true; }
+  const std::string& name() const override { return model_.name(); }
+  ModelInfo info() const override { return model_.info(); }
+  std::thread::id asked_on() const { return asked_on_; }
+
+ private:
+  struct Context : RewardContext {
+    absl::StatusOr<double> Score(absl::Span<const int32_t> response) override { return context->Score(response); }
+    absl::StatusOr<std::vector<double>> ScoreAll(absl::Span<const absl::Span<const int32_t>> responses) override {
+      return context->ScoreAll(responses);
+    }
+    absl::StatusOr<RewardGradient> ScoreGradient(absl::Span<const int32_t> response, int first, bool scored) override {
+      *asked_on = std::this_thread::get_id();
+      return context->ScoreGradient(response, first, scored);
+    }
+    const ModelWork& work() const override { return context->work(); }
+
+    std::unique_ptr<RewardContext> context;
+    std::thread::id* asked_on = nullptr;
+  };
+
+  const RewardModel& model_;
+  mutable std::thread::id asked_on_;
+};
 
 class RefinementTest : public StrategyTest {
  protected:
@@ -65,6 +110,23 @@ TEST_F(RefinementTest, MirrorDescentMovesLogitsAgainstTheGradientAtTheOneHots) {
   EXPECT_TRUE(torch::allclose(result.logits, before - 0.75 * gradient, 1e-6, 1e-6));
   EXPECT_NEAR(result.gradient_norm, gradient.norm().item<double>(), 1e-5);
   EXPECT_GT(result.gradient_norm, 0);
+}
+
+TEST_F(RefinementTest, ARemoteRewardModelComputesMeanwhile) {
+  const Parts parts = RolledOut(kGreedy);
+  const SessionState& state = parts.session->state();
+  const GradientField near = GradientField::Compute(state, *parts.scorer, {}, state.response, 0).value();
+  const RemoteModel remote(*reward_);
+  ModelWork work;
+  ResponseScorer scorer(&remote, map_.get(), remote.Open({{"user", "How many?"}}, 24, &stop_, "").value(), &work);
+  const GradientField far = GradientField::Compute(state, scorer, {}, state.response, 0).value();
+  EXPECT_EQ(far.Norms().value(), near.Norms().value());
+  EXPECT_EQ(work.backward_passes, 1);
+  EXPECT_NE(remote.asked_on(), std::thread::id());
+  EXPECT_NE(remote.asked_on(), std::this_thread::get_id());
+  // Alone, where there is nothing else to compute.
+  ASSERT_TRUE(GradientField::Compute(state, scorer, {.likelihood_weight = 0}, state.response, 0).ok());
+  EXPECT_EQ(remote.asked_on(), std::this_thread::get_id());
 }
 
 // What the published code computes afresh in every step without caching, and whenever an argmax flips back.
