@@ -1,7 +1,6 @@
 #include "engine/model/cpu_gradient.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "engine/kernels/attention_rows.h"
@@ -326,7 +325,7 @@ class CpuGradient::BackwardRows : public Rows {
     });
   }
 
-  // What rows behind these want of keys and values, and the prefix, which is a constant, is 0 or not there.
+  // The prefix is a constant: nobody asks for what these rows want of its keys and values.
   void AttendBackward(const Tape::Layer& tape, const torch::Tensor& mixed_gradient, const torch::Tensor& key_gradient,
                       const torch::Tensor& value_gradient, kernels::AttentionOfRows& attention) const {
     key_gradient.zero_();
