@@ -5,10 +5,12 @@
 //   model's device
 //
 // Blocks: passes and products run on the engine's execution thread, between two decode steps; a reward model in another
-// process computes meanwhile. Source: algorithm.md,
-// "Refinement (DTO)":  G_i = −λ·logp_i − λ·E_LM·∂LL/∂x_i − ρ·∂R/∂e_i.  The forward value of a straight-through one-hot
-// is its token, so the field is computed at token ids (equivalence 1); prompt and committed tokens are constants from
-// the cache (equivalence 4). Includes torch. Immutable once computed.
+// process computes meanwhile. Source: algorithm.md, "Refinement (DTO)":
+//
+//   G_i = −λ·logp_i − λ·E_LM·∂LL/∂x_i − ρ·∂R/∂e_i
+//
+// The forward value of a straight-through one-hot is its token, so the field is computed at token ids (equivalence 1);
+// prompt and committed tokens are constants from the cache (equivalence 4). Includes torch. Immutable once computed.
 #ifndef NABLA_ENGINE_REFINE_GRADIENT_FIELD_H_
 #define NABLA_ENGINE_REFINE_GRADIENT_FIELD_H_
 
