@@ -31,17 +31,19 @@ void ForOutputs(ThreadTeam& team, const kernels::WeightMatrix& weight, int64_t r
 
 }  // namespace
 
-CpuDecoder::Product CpuDecoder::ProductOf(const Linear& linear, ThreadTeam* quantize) {
+CpuDecoder::Product CpuDecoder::ProductOf(const Linear& linear, const Quantizer& quantize) {
   if (quantize == nullptr) return {.weight = MatrixOf(linear.weight), .bias = Widened(linear.bias)};
-  quantized_.emplace_back(linear.weight, *quantize);
+  quantized_.push_back(quantize(linear.weight));
   return {.weight = quantized_.back().weight(), .bias = Widened(linear.bias)};
 }
 
 CpuDecoder::CpuDecoder(const DecoderWeights& weights) : CpuDecoder(weights, nullptr) {}
 
-CpuDecoder CpuDecoder::Quantized(const DecoderWeights& weights, ThreadTeam& team) { return CpuDecoder(weights, &team); }
+CpuDecoder CpuDecoder::Quantized(const DecoderWeights& weights, WeightMemory& memory, ThreadTeam& team) {
+  return CpuDecoder(weights, [&](const torch::Tensor& weight) { return QuantizedMatrix(weight, memory, team); });
+}
 
-CpuDecoder::CpuDecoder(const DecoderWeights& weights, ThreadTeam* quantize)
+CpuDecoder::CpuDecoder(const DecoderWeights& weights, const Quantizer& quantize)
     : weights_(weights), final_norm_(Widened(weights.final_norm)) {
   for (const DecoderLayer& layer : weights_.layers) {
     layers_.push_back({.input_norm = Widened(layer.input_norm),

@@ -13,6 +13,7 @@
 #include <torch/torch.h>
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -20,6 +21,7 @@
 #include "engine/kernels/thread_team.h"
 #include "engine/model/decoder_weights.h"
 #include "engine/model/quantized_matrix.h"
+#include "engine/model/weight_memory.h"
 
 namespace nabla {
 
@@ -27,8 +29,8 @@ class CpuDecoder {
  public:
   // Refers to the tensors of `weights`, float32 or bfloat16 ones.
   explicit CpuDecoder(const DecoderWeights& weights);
-  // Its products with int8 copies of their weights.
-  static CpuDecoder Quantized(const DecoderWeights& weights, ThreadTeam& team);
+  // Its products with int8 copies of their weights, which lie in `memory`.
+  static CpuDecoder Quantized(const DecoderWeights& weights, WeightMemory& memory, ThreadTeam& team);
 
   torch::Tensor Extend(absl::Span<const Slice> slices, ThreadTeam& team) const;
 
@@ -48,9 +50,9 @@ class CpuDecoder {
     std::vector<float> query_norm, key_norm;  // Qwen3; else empty
   };
 
-  // `quantize`: null, or who shares the work.
-  CpuDecoder(const DecoderWeights& weights, ThreadTeam* quantize);
-  Product ProductOf(const Linear& linear, ThreadTeam* quantize);
+  using Quantizer = std::function<QuantizedMatrix(const torch::Tensor& weight)>;  // null: weights as they are
+  CpuDecoder(const DecoderWeights& weights, const Quantizer& quantize);
+  Product ProductOf(const Linear& linear, const Quantizer& quantize);
 
   DecoderWeights weights_;
   std::vector<QuantizedMatrix> quantized_;  // what products refer to, or none

@@ -17,6 +17,7 @@
 #include "engine/model/cpu_decoder.h"
 #include "engine/model/model.h"
 #include "engine/model/quantized_matrix.h"
+#include "engine/model/weight_memory.h"
 
 namespace nabla {
 
@@ -28,6 +29,7 @@ class DraftModel {
 
  private:
   const std::shared_ptr<const Model> model_;
+  WeightMemory copies_;
   const CpuDecoder body_;
   const QuantizedMatrix head_;
 };

@@ -26,7 +26,7 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& fold
     if (max_length == 0) max_length = std::min(config.max_position_embeddings, kDefaultMaxLength);
     NABLA_ASSIGN_OR_RETURN(ModelText text, LoadModelText(folder));
     NABLA_ASSIGN_OR_RETURN(auto files, OpenModelWeights(folder));
-    const Weights weights(folder, std::move(files), dtype, device);
+    Weights weights(folder, std::move(files), dtype, device);
     NABLA_ASSIGN_OR_RETURN(Transformer body, Transformer::Load(config, weights, max_length, dtype, device, team));
 
     std::shared_ptr<Model> model(new Model(config, std::move(text), team, std::move(body), dtype, device));

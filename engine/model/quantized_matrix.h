@@ -1,6 +1,6 @@
 // A weight matrix in int8, a scale for each output: a quarter of float32's bytes to stream. Includes torch.
 //
-//   const QuantizedMatrix matrix(linear.weight, team);
+//   const QuantizedMatrix matrix(linear.weight, memory, team);
 //   kernels::Linear(matrix.weight(), input, nullptr, out, outputs, 0, outputs);
 //
 // Immutable and thread-safe; movable: weight() of a moved matrix is still good.
@@ -14,19 +14,19 @@
 
 #include "engine/kernels/linear.h"
 #include "engine/kernels/thread_team.h"
+#include "engine/model/weight_memory.h"
 
 namespace nabla {
 
 class QuantizedMatrix {
  public:
-  // Of a float32 or bfloat16 matrix [outputs, inputs] of a CPU, without gaps between its rows.
-  QuantizedMatrix(const torch::Tensor& matrix, ThreadTeam& team);
+  // Of a float32 or bfloat16 matrix [outputs, inputs] of a CPU, without gaps between its rows; in `memory`.
+  QuantizedMatrix(const torch::Tensor& matrix, WeightMemory& memory, ThreadTeam& team);
 
   kernels::WeightMatrix weight() const;
 
  private:
-  int64_t outputs_, inputs_;
-  std::vector<int8_t> numbers_;
+  torch::Tensor numbers_;  // int8 [outputs, inputs]
   std::vector<float> scales_;
 };
 

@@ -22,7 +22,7 @@ torch::Tensor ScaleFrequencies(const torch::Tensor& frequencies, const Llama3Rop
   return torch::where(wavelength.ge(high_wavelength).logical_and(wavelength.le(low_wavelength)), blended, slow);
 }
 
-absl::StatusOr<Linear> LoadLinear(const Weights& weights, const std::string& name, int64_t out, int64_t in, bool bias) {
+absl::StatusOr<Linear> LoadLinear(Weights& weights, const std::string& name, int64_t out, int64_t in, bool bias) {
   Linear linear;
   NABLA_ASSIGN_OR_RETURN(linear.weight, weights.Get(name + ".weight", {out, in}));
   if (bias) {
@@ -53,7 +53,7 @@ Transformer::Transformer(DecoderWeights weights, std::shared_ptr<ThreadTeam> tea
   cpu_gradient_ = std::make_shared<CpuGradient>(weights_);
 }
 
-absl::StatusOr<Transformer> Transformer::Load(const ModelConfig& config, const Weights& weights, int64_t max_length,
+absl::StatusOr<Transformer> Transformer::Load(const ModelConfig& config, Weights& weights, int64_t max_length,
                                               torch::ScalarType dtype, torch::Device device,
                                               std::shared_ptr<ThreadTeam> team) {
   DecoderWeights body{.config = config, .dtype = dtype, .device = device};

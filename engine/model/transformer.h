@@ -33,7 +33,7 @@ namespace nabla {
 class Transformer {
  public:
   // `max_length`: positions that rotary tables are made for. `team` divides the passes of a CPU.
-  static absl::StatusOr<Transformer> Load(const ModelConfig& config, const Weights& weights, int64_t max_length,
+  static absl::StatusOr<Transformer> Load(const ModelConfig& config, Weights& weights, int64_t max_length,
                                           torch::ScalarType dtype, torch::Device device,
                                           std::shared_ptr<ThreadTeam> team);
 

@@ -24,7 +24,7 @@ bool Weights::Has(const std::string& name) const {
   return false;
 }
 
-absl::StatusOr<torch::Tensor> Weights::Get(const std::string& name, const std::vector<int64_t>& shape) const {
+absl::StatusOr<torch::Tensor> Weights::Get(const std::string& name, const std::vector<int64_t>& shape) {
   for (const auto& file : files_) {
     const SafetensorsFile::Entry* entry = file->Find(name);
     if (entry == nullptr) continue;
@@ -40,7 +40,8 @@ absl::StatusOr<torch::Tensor> Weights::Get(const std::string& name, const std::v
         const_cast<void*>(entry->data), shape, [file](void*) {}, torch::TensorOptions(*dtype));
     const bool aligned = reinterpret_cast<uintptr_t>(entry->data) % mapped.element_size() == 0;
     if (!aligned) mapped = mapped.clone();
-    return mapped.to(device_, dtype_);
+    if (!device_.is_cpu() || mapped.scalar_type() == dtype_) return mapped.to(device_, dtype_);
+    return copies_.Empty(shape, dtype_).copy_(mapped);
   }
   return absl::InvalidArgumentError(absl::StrCat(folder_, ": tensor ", name, " is missing from its safetensors files"));
 }

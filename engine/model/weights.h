@@ -3,7 +3,7 @@
 //   NABLA_ASSIGN_OR_RETURN(torch::Tensor weight, weights.Get("model.norm.weight", {256}));
 //
 // Where type and device agree with the file the tensor is a view of the mapping (which it keeps alive): nothing is
-// copied, and all processes that map the file share its pages. Includes torch: for engine/model only.
+// copied, and all processes that map the file share its pages. Not thread-safe. Includes torch: for engine/model only.
 #ifndef NABLA_ENGINE_MODEL_WEIGHTS_H_
 #define NABLA_ENGINE_MODEL_WEIGHTS_H_
 
@@ -15,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/model/safetensors.h"
+#include "engine/model/weight_memory.h"
 
 namespace nabla {
 
@@ -24,7 +25,7 @@ class Weights {
           torch::Device device)
       : folder_(std::move(folder)), files_(std::move(files)), dtype_(dtype), device_(device) {}
 
-  absl::StatusOr<torch::Tensor> Get(const std::string& name, const std::vector<int64_t>& shape) const;
+  absl::StatusOr<torch::Tensor> Get(const std::string& name, const std::vector<int64_t>& shape);
   bool Has(const std::string& name) const;
 
  private:
@@ -32,6 +33,7 @@ class Weights {
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   torch::ScalarType dtype_;
   torch::Device device_;
+  WeightMemory copies_;  // of what a CPU cannot use as it lies in the files
 };
 
 }  // namespace nabla

@@ -43,7 +43,7 @@ TEST(ModelLoadingTest, TensorsAreViewsOfTheMappedFile) {
   ASSERT_TRUE(file.ok()) << file.status();
   const SafetensorsFile::Entry* entry = (*file)->Find("model.norm.weight");
   ASSERT_NE(entry, nullptr);
-  const Weights weights("folder", {*file}, torch::kFloat32, torch::kCPU);
+  Weights weights("folder", {*file}, torch::kFloat32, torch::kCPU);
   EXPECT_EQ(weights.Get("model.norm.weight", {64})->data_ptr(), entry->data);
 }
 
