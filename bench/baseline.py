@@ -1,6 +1,7 @@
 """Nabla beside Hugging Face transformers doing the same work the published way (hf_baseline.py), on SmolLM2-135M.
 
-Both run on all cores, one after the other, in float32 and in bfloat16; figures are medians. `./dev bench baseline` makes
+Both run on all cores, by turns, so that a machine's better and worse minutes meet both, in float32 and in bfloat16;
+figures are medians. `./dev bench baseline` makes
 the models (smollm2_to_hf.py): the language model, and a reward model of the same body with a random head.
 
 `./dev bench --check` looks for regressions: it fails where a ratio is less than 0.8 of what ratios.json holds for this
@@ -40,50 +41,53 @@ def output(command, what):
     return done.stdout
 
 
-def run_transformers(arguments, models, dtype):
-    """Medians by name, and the request's tokens."""
+def run_transformers(arguments, models, dtype, only):
+    """One run's figures by name; of a request also its tokens."""
     script = [arguments.python, harness.ROOT / "bench/hf_baseline.py", models / "lm", models / "rm", "--dtype", dtype]
-    runs = []
-    for i in range(arguments.repetitions):
-        print(f"  transformers, {dtype}, {i + 1} of {arguments.repetitions}", file=sys.stderr)
-        runs.append(json.loads(output([*script, "--only", "generate,gradient,refine"], "hf_baseline.py")))
-    medians = {name: statistics.median(run[name] for run in runs) for name, *_ in WORK if name in runs[0]}
-    tokens = None
-    if arguments.request:
-        print(f"  transformers, {dtype}, a whole request", file=sys.stderr)
-        whole = json.loads(output([*script, "--only", "request"], "hf_baseline.py"))
-        medians["request_s"], tokens = whole["request_s"], whole["request_ids"]
-    return medians, tokens
+    print(f"  transformers, {dtype}, {only}", file=sys.stderr)
+    return json.loads(output([*script, "--only", only], "hf_baseline.py"))
 
 
-def run_benchmarks(arguments, dtype, names, repetitions):
-    """Benchmarks by name: median seconds, items a second, share of the limit, label; and the limits."""
+def run_benchmarks(arguments, dtype, names):
+    """One run's benchmarks by name: seconds, items a second, share of the limit, label; and the limits."""
     models, wanted = pathlib.Path(arguments.models), "|".join(f"^{name}/real_time$" for name in names)
     print(f"  nabla, {dtype}, {', '.join(names)}", file=sys.stderr)
     report = json.loads(output([pathlib.Path(arguments.bin) / "nabla-engine-benchmark", f"--model={models / 'lm'}",
                                 f"--reward_model={models / 'rm'}", f"--dtype={dtype}", f"--benchmark_filter={wanted}",
-                                f"--benchmark_repetitions={repetitions}", "--benchmark_format=json"],
-                               "nabla-engine-benchmark"))
+                                "--benchmark_format=json"], "nabla-engine-benchmark"))
     figures = {}
-    for name in names:
-        runs = [entry for entry in report["benchmarks"]
-                if entry["run_type"] == "iteration" and entry["name"] == f"{name}/real_time"]
-        figures[name] = {key: statistics.median(run[field] * scale for run in runs)
-                         for key, field, scale in (("seconds", "real_time", 1e-3), ("rate", "items_per_second", 1),
-                                                   ("share", "limit_share", 1)) if field in runs[0]}
-        figures[name]["label"] = runs[0].get("label")
+    for run in report["benchmarks"]:
+        figures[run["name"].removesuffix("/real_time")] = {
+            "label": run.get("label"),
+            **{key: run[field] * scale for key, field, scale in (("seconds", "real_time", 1e-3),
+                                                                 ("rate", "items_per_second", 1),
+                                                                 ("share", "limit_share", 1)) if field in run}}
     return figures, {key: float(report["context"][key]) for key in ("gflops_limit", "gbytes_per_second_limit")}
 
 
-def run_nabla(arguments, dtype):
-    """As run_benchmarks, of all work; and the request's tokens."""
+def medians(runs):
+    """Of what several runs give, key by key, in depth; what is no number, as the first has it."""
+    first = runs[0]
+    if isinstance(first, dict):
+        return {key: medians([run[key] for run in runs]) for key in first}
+    return statistics.median(runs) if isinstance(first, (int, float)) else first
+
+
+def run_both(arguments, models, dtype):
+    """Figures of transformers, of Nabla, Nabla's limits, and the tokens of a request of either (None without one)."""
     names = [name for _, name, _, _ in WORK]
-    figures, limits = run_benchmarks(arguments, dtype, names[:-1], arguments.repetitions)
-    tokens = None
-    if arguments.request:
-        figures.update(run_benchmarks(arguments, dtype, names[-1:], 1)[0])
-        tokens = [int(token) for token in figures[names[-1]]["label"].split(",")]
-    return figures, limits, tokens
+    their_runs, our_runs = [], []
+    for _ in range(arguments.repetitions):
+        their_runs.append(run_transformers(arguments, models, dtype, "generate,gradient,refine"))
+        our_runs.append(run_benchmarks(arguments, dtype, names[:-1]))
+    theirs = medians([{name: run[name] for name, *_ in WORK if name in run} for run in their_runs])
+    ours, limits = (medians(runs) for runs in zip(*our_runs))
+    if not arguments.request:
+        return theirs, ours, limits, None, None
+    whole = run_transformers(arguments, models, dtype, "request")
+    theirs["request_s"] = whole["request_s"]
+    ours.update(run_benchmarks(arguments, dtype, names[-1:])[0])
+    return theirs, ours, limits, whole["request_ids"], [int(token) for token in ours[names[-1]]["label"].split(",")]
 
 
 def kind_of_cpu():
@@ -143,8 +147,7 @@ def measure(_, goals, arguments):
     models = pathlib.Path(arguments.models)
     table, bars, ratios = [], [], {}
     for dtype in arguments.dtypes.split(","):
-        theirs, their_tokens = run_transformers(arguments, models, dtype)
-        ours, limits, our_tokens = run_nabla(arguments, dtype)
+        theirs, ours, limits, their_tokens, our_tokens = run_both(arguments, models, dtype)
         goals.figures[dtype] = {"transformers": theirs, "nabla": ours, "limits": limits}
         for name, benchmark, unit, wanted in WORK:
             if name not in theirs or benchmark not in ours:

