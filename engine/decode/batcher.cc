@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "engine/base/thread_priority.h"
 
 namespace nabla {
 namespace {
@@ -86,6 +87,7 @@ absl::Duration Batcher::time_without_progress() const {
 }
 
 void Batcher::Loop() {
+  LowerThreadPriority();
   if (options_.on_thread_start) options_.on_thread_start();
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {

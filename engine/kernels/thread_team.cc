@@ -1,10 +1,8 @@
 #include "engine/kernels/thread_team.h"
 
-#if defined(__linux__)
-#include <sys/resource.h>
-#endif
-
 #include <algorithm>
+
+#include "engine/base/thread_priority.h"
 
 namespace nabla {
 namespace {
@@ -20,14 +18,6 @@ void Pause() {
   __builtin_ia32_pause();
 #else
   std::this_thread::yield();
-#endif
-}
-
-// Where cores are scarce, threads that bring requests and take tokens away shall displace helpers, which wait awake,
-// rather than the execution thread: with two cores, 16 streams over gRPC got 4 % more tokens and 64 as many.
-void LetOthersPass() {
-#if defined(__linux__)
-  setpriority(PRIO_PROCESS, 0, 10);  // of this thread; it cannot fail for one that was not nicer before
 #endif
 }
 
@@ -85,7 +75,7 @@ bool ThreadTeam::RunPart() {
 }
 
 void ThreadTeam::Help() {
-  LetOthersPass();
+  LowerThreadPriority();
   for (uint32_t seen = 0; !stopping_;) {
     for (int looks = 0; looks < kLooksBeforeSleep && round_.load(std::memory_order_acquire) == seen; ++looks) Pause();
     round_.wait(seen, std::memory_order_acquire);

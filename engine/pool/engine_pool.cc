@@ -17,6 +17,7 @@
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
 #include "engine/base/stop_token.h"
+#include "engine/base/thread_priority.h"
 #include "engine/pool/admission_queue.h"
 #include "engine/pool/engine.h"
 #include "engine/pool/limits.h"
@@ -274,6 +275,7 @@ class EnginePoolImpl : public EnginePool {
   }
 
   void Work() {
+    LowerThreadPriority();
     std::unique_lock<std::mutex> lock(mutex_);
     while (true) {
       ++idle_workers_;

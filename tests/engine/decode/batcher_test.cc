@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <atomic>
 #include <functional>
@@ -112,6 +113,18 @@ TEST(BatcherTest, AJobJoinsBetweenStepsAndLeavesWithItsLast) {
   late.join();
   EXPECT_THAT(model.passes, ElementsAre(ElementsAre(1), ElementsAre(1), ElementsAre(1, 1), ElementsAre(1, 1),
                                         ElementsAre(1), ElementsAre(1)));
+}
+
+TEST(BatcherTest, ComputesBehindThreadsThatCarryTokens) {
+  Batcher batcher({});
+  int priority = 0;
+  ASSERT_TRUE(batcher
+                  .RunAlone([&] {
+                    priority = getpriority(PRIO_PROCESS, 0);
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  EXPECT_GE(priority, 10);
 }
 
 TEST(BatcherTest, TwoModelsTakeTurns) {
