@@ -1,8 +1,8 @@
 """Nabla beside Hugging Face transformers doing the same work the published way (hf_baseline.py), on SmolLM2-135M.
 
 Both run on all cores, by turns, so that a machine's better and worse minutes meet both, in float32 and in bfloat16;
-figures are medians. `./dev bench baseline` makes
-the models (smollm2_to_hf.py): the language model, and a reward model of the same body with a random head.
+figures are medians. `./dev bench baseline` makes the models (smollm2_to_hf.py): the language model, and a reward model
+of the same body with a random head.
 
 `./dev bench --check` looks for regressions: it fails where a ratio is less than 0.8 of what ratios.json holds for this
 kind of CPU (`./dev bench baseline --record` puts this run's there). Ratios, not seconds: machines differ, and so does
@@ -75,15 +75,18 @@ def medians(runs):
     return statistics.median(runs) if isinstance(first, (int, float)) else first
 
 
+def by_turns(repetitions, theirs, ours):
+    """Medians of what they give, and of either part of what we give."""
+    return [medians(runs) for runs in zip(*((theirs(), *ours()) for _ in range(repetitions)))]
+
+
 def run_both(arguments, models, dtype):
     """Figures of transformers, of Nabla, Nabla's limits, and the tokens of a request of either (None without one)."""
     names = [name for _, name, _, _ in WORK]
-    their_runs, our_runs = [], []
-    for _ in range(arguments.repetitions):
-        their_runs.append(run_transformers(arguments, models, dtype, "generate,gradient,refine"))
-        our_runs.append(run_benchmarks(arguments, dtype, names[:-1]))
-    theirs = medians([{name: run[name] for name, *_ in WORK if name in run} for run in their_runs])
-    ours, limits = (medians(runs) for runs in zip(*our_runs))
+    theirs, ours, limits = by_turns(arguments.repetitions,
+                                    lambda: run_transformers(arguments, models, dtype, "generate,gradient,refine"),
+                                    lambda: run_benchmarks(arguments, dtype, names[:-1]))
+    theirs = {name: theirs[name] for name, *_ in WORK if name in theirs}
     if not arguments.request:
         return theirs, ours, limits, None, None
     whole = run_transformers(arguments, models, dtype, "request")

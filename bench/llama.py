@@ -43,12 +43,9 @@ def run_llama(arguments, dtype):
 def measure(_, goals, arguments):
     table = []
     for dtype in ("float32", "bfloat16"):
-        their_runs, our_runs = [], []
-        for _ in range(arguments.repetitions):
-            their_runs.append(run_llama(arguments, dtype))
-            our_runs.append(baseline.run_benchmarks(arguments, dtype, [name for _, name in WORK]))
-        theirs = baseline.medians(their_runs)
-        ours, limits = (baseline.medians(runs) for runs in zip(*our_runs))
+        theirs, ours, limits = baseline.by_turns(
+            arguments.repetitions, lambda: run_llama(arguments, dtype),
+            lambda: baseline.run_benchmarks(arguments, dtype, [name for _, name in WORK]))
         goals.figures[dtype] = {"llama.cpp": theirs, "nabla": ours, "limits": limits}
         for work, name in WORK:
             ratio = ours[name]["rate"] / theirs[work]

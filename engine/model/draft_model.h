@@ -29,7 +29,7 @@ class DraftModel {
 
  private:
   const std::shared_ptr<const Model> model_;
-  WeightMemory copies_;
+  WeightMemory copies_;  // ahead of those that it holds
   const CpuDecoder body_;
   const QuantizedMatrix head_;
 };

@@ -33,7 +33,7 @@ class Weights {
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   torch::ScalarType dtype_;
   torch::Device device_;
-  WeightMemory copies_;  // of what a CPU cannot use as it lies in the files
+  WeightMemory copies_;  // on a CPU, of what is of another type in the files
 };
 
 }  // namespace nabla
