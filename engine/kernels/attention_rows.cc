@@ -2,107 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "engine/kernels/backward.h"
 #include "engine/kernels/elementwise.h"
+#include "engine/kernels/linear_dot.h"
+#include "engine/kernels/matrix_product.h"
+#include "engine/kernels/matrix_product_dot.h"
 
-// Arrays of vectors, as below, need vectors of a known size.
-#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "engine/kernels/attention_rows.cc"
-#include "hwy/foreach_target.h"
-// Behind foreach_target.h.
-#include "hwy/highway.h"
-
-namespace nabla::kernels {
-#ifndef NABLA_ENGINE_KERNELS_ATTENTION_ROWS_CC_
-#define NABLA_ENGINE_KERNELS_ATTENTION_ROWS_CC_
-struct Matrix {
-  float* at;
-  int64_t row;         // from a row to the next
-  int64_t column = 1;  // of A alone: from a column to the next
-};
-
-// Of A [m, k], B [k, n] and C [m, n]; n is a multiple of kPad.
-struct MatrixProduct {
-  Matrix a, b, c;
-  int64_t m, n, k;
-};
-
-constexpr int64_t kPad = 16;  // numbers: a vector's, at most
-#endif
-}  // namespace nabla::kernels
-
-HWY_BEFORE_NAMESPACE();
-namespace nabla::kernels::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-using Tag = hn::CappedTag<float, kPad>;
-using Vector = hn::Vec<Tag>;
-
-// C's rows [i, i + kRows), kVectors vectors of columns from j on.
-template <bool kAdd, int kRows, int kVectors>
-HWY_INLINE void ProductTile(const MatrixProduct& p, int64_t i, int64_t j) {
-  const Tag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  Vector sums[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      sums[r][v] = kAdd ? hn::LoadU(d, p.c.at + (i + r) * p.c.row + j + v * lanes) : hn::Zero(d);
-    }
-  }
-  const float* a = p.a.at + i * p.a.row;
-  const float* b = p.b.at + j;
-  for (int64_t k = 0; k < p.k; ++k) {
-    Vector column[kVectors];
-    for (int v = 0; v < kVectors; ++v) column[v] = hn::LoadU(d, b + v * lanes);
-    for (int r = 0; r < kRows; ++r) {
-      const Vector number = hn::Set(d, a[r * p.a.row]);
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::MulAdd(number, column[v], sums[r][v]);
-    }
-    a += p.a.column, b += p.b.row;
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[r][v], d, p.c.at + (i + r) * p.c.row + j + v * lanes);
-  }
-}
-
-// All rows of some columns, whose part of B stays in the first-level cache.
-template <bool kAdd, int kVectors>
-HWY_INLINE void ProductColumns(const MatrixProduct& p, int64_t j) {
-  int64_t i = 0;
-  for (; i + 6 <= p.m; i += 6) ProductTile<kAdd, 6, kVectors>(p, i, j);
-  for (; i + 2 <= p.m; i += 2) ProductTile<kAdd, 2, kVectors>(p, i, j);
-  if (i < p.m) ProductTile<kAdd, 1, kVectors>(p, i, j);
-}
-
-template <bool kAdd>
-HWY_INLINE void Product(const MatrixProduct& p) {
-  const Tag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  constexpr int kVectors = hn::MaxLanes(Tag()) >= 16 ? 4 : 2;  // what 32 registers hold, or 16
-  int64_t j = 0;
-  for (; j + kVectors * lanes <= p.n; j += kVectors * lanes) ProductColumns<kAdd, kVectors>(p, j);
-  for (; j < p.n; j += lanes) ProductColumns<kAdd, 1>(p, j);
-}
-
-void SetProduct(const MatrixProduct& product) { Product<false>(product); }
-void AddProduct(const MatrixProduct& product) { Product<true>(product); }
-
-}  // namespace nabla::kernels::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 namespace nabla::kernels {
 namespace {
-
-HWY_EXPORT(SetProduct);
-HWY_EXPORT(AddProduct);
-
-// C = A B.
-void Multiply(const MatrixProduct& product) { HWY_DYNAMIC_DISPATCH(SetProduct)(product); }
-// C += A B.
-void MultiplyAdd(const MatrixProduct& product) { HWY_DYNAMIC_DISPATCH(AddProduct)(product); }
 
 // Rows of all heads together that are taken at once: what lies ahead of the last of them is computed and dropped.
 constexpr int64_t kQueriesTogether = 48;
@@ -115,28 +24,9 @@ const void* At(NumberType type, const void* numbers, int64_t i) {
   return static_cast<const char*>(numbers) + i * (type == NumberType::kFloat32 ? 4 : 2);
 }
 
-// Rows of `size` numbers of any type to rows of Padded(size), of which the rest becomes 0.
-void Take(NumberType type, const void* from, int64_t rows, int64_t size, float* to) {
-  const int64_t to_row = Padded(size);
-  for (int64_t i = 0; i < rows; ++i) {
-    Widen(type, At(type, from, i * size), size, to + i * to_row);
-    std::fill(to + i * to_row + size, to + (i + 1) * to_row, 0.0f);
-  }
-}
-
-// Heads of rows [first, first + count) as rows of Padded(size).
-void TakeHeads(const AttentionRows& x, NumberType type, const void* heads, int64_t first, int64_t count, float* to) {
-  for (int64_t i = 0; i < count; ++i) {
-    Take(type, At(type, heads, (first + i) * x.stride), x.shared, x.size, to + i * x.shared * Padded(x.size));
-  }
-}
-
-// The other way round, in float32.
-void PutHeads(const AttentionRows& x, const float* from, int64_t first, int64_t count, float* heads) {
-  for (int64_t i = 0; i < count * x.shared; ++i) {
-    float* const to = heads + (first + i / x.shared) * x.stride + i % x.shared * x.size;
-    std::copy_n(from + i * Padded(x.size), x.size, to);
-  }
+// With tiles, float32 products are as fast.
+bool PairsPay(const AttentionRows& x) {
+  return x.type == NumberType::kBfloat16 && HasPairProducts() && !MultipliesByTiles(x.type, kPad);
 }
 
 // to [columns, to_row] = from [rows, columns], transposed; columns of `to` behind the last become 0 up to a multiple of
@@ -149,6 +39,14 @@ void Transpose(const float* from, int64_t rows, int64_t columns, int64_t to_row,
       for (int64_t r = 0; r < count; ++r) line[r] = from[(i + r) * columns + j];
       std::fill(line + count, line + kPad, 0.0f);
     }
+  }
+}
+
+// The other way round than Operands::TakeHeads, in float32.
+void PutHeads(const AttentionRows& x, const float* from, int64_t first, int64_t count, float* heads) {
+  for (int64_t i = 0; i < count * x.shared; ++i) {
+    float* const to = heads + (first + i / x.shared) * x.stride + i % x.shared * x.size;
+    std::copy_n(from + i * Padded(x.size), x.size, to);
   }
 }
 
@@ -173,21 +71,91 @@ float* AttentionOfRows::Buffer::Resize(int64_t count) {
   return numbers_.get();
 }
 
-// Keys and values as both passes want them: keys across, [size, columns], and values as they are.
-void AttentionOfRows::TakeAll(const AttentionRows& x) {
-  const int64_t keys = x.before + x.rows, row = Padded(x.size), columns = Padded(keys);
-  Take(x.type, x.keys, keys, x.size, keys_.Resize(keys * row));
-  Take(x.type, x.values, keys, x.size, values_.Resize(keys * row));
-  Transpose(keys_.get(), keys, row, columns, keys_across_.Resize(row * columns));
+// Makes operands of products and multiplies them: float32 numbers, or where `pairs` bfloat16 numbers two by two
+// (matrix_product_dot.h). An operand has k along its rows, [rows, Elements(columns)], or down its columns,
+// [Elements(rows), columns]; in float32 these are the same. Columns are multiples of kPad.
+class AttentionOfRows::Operands {
+ public:
+  explicit Operands(bool pairs) : pairs_(pairs) {}
+
+  int64_t Elements(int64_t k) const { return pairs_ ? (k + 1) / 2 : k; }
+
+  void Multiply(const MatrixProduct& product) const { pairs_ ? MultiplyPairs(product) : kernels::Multiply(product); }
+  void MultiplyAdd(const MatrixProduct& product) const {
+    pairs_ ? MultiplyAddPairs(product) : kernels::MultiplyAdd(product);
+  }
+
+  // Rows of `size` numbers of any type, along; the rest of Padded(size) becomes 0.
+  void Take(NumberType type, const void* from, int64_t rows, int64_t size, float* to) const {
+    const int64_t to_row = Padded(size);
+    for (int64_t i = 0; i < rows; ++i) {
+      const void* const row = At(type, from, i * size);
+      if (!pairs_) {
+        Widen(type, row, size, to + i * to_row);
+        std::fill(to + i * to_row + size, to + (i + 1) * to_row, 0.0f);
+        continue;
+      }
+      auto* const narrow = reinterpret_cast<uint16_t*>(to) + i * to_row;
+      if (type == NumberType::kFloat32) {
+        NarrowForPairs(static_cast<const float*>(row), size, narrow);
+      } else {
+        std::memcpy(narrow, row, size * sizeof(uint16_t));
+      }
+      std::fill(narrow + size, narrow + to_row, uint16_t{0});
+    }
+  }
+
+  // Heads of rows [first, first + count), along, one below another.
+  void TakeHeads(const AttentionRows& x, NumberType type, const void* heads, int64_t first, int64_t count,
+                 float* to) const {
+    const int64_t to_row = x.shared * Elements(Padded(x.size));
+    for (int64_t i = 0; i < count; ++i) {
+      Take(type, At(type, heads, (first + i) * x.stride), x.shared, x.size, to + i * to_row);
+    }
+  }
+
+  // The first `used` columns of a product, along.
+  const float* Along(const float* product, int64_t rows, int64_t columns, int64_t used, Buffer& buffer) const {
+    if (!pairs_) return product;
+    float* const to = buffer.Resize(rows * columns / 2);
+    for (int64_t i = 0; i < rows; ++i) {
+      NarrowForPairs(product + i * columns, used, reinterpret_cast<uint16_t*>(to) + i * columns);
+    }
+    return to;
+  }
+
+  // The first `used` columns of what is there along, down.
+  const float* Down(const float* along, int64_t rows, int64_t columns, int64_t used, Buffer& buffer) const {
+    if (!pairs_) return along;
+    float* const to = buffer.Resize(Elements(rows) * columns);
+    const auto* const narrow = reinterpret_cast<const uint16_t*>(along);
+    for (int64_t i = 0; i < rows; i += 2) {
+      const uint16_t* const row = narrow + i * columns;
+      PairRows(row, i + 1 < rows ? row + columns : nullptr, used, to + i / 2 * columns);
+    }
+    return to;
+  }
+
+ private:
+  const bool pairs_;
+};
+
+// Keys and values, along and across: [Elements(size), columns].
+void AttentionOfRows::TakeAll(const AttentionRows& x, const Operands& operands, bool values_across) {
+  const int64_t keys = x.before + x.rows, row = Padded(x.size), columns = Padded(keys), across = operands.Elements(row);
+  operands.Take(x.type, x.keys, keys, x.size, keys_.Resize(keys * row));
+  operands.Take(x.type, x.values, keys, x.size, values_.Resize(keys * row));
+  Transpose(keys_.get(), keys, across, columns, keys_across_.Resize(row * columns));
+  if (values_across) Transpose(values_.get(), keys, across, columns, values_across_.Resize(row * columns));
 }
 
 // Attention weights [queries, Padded(before + rows)] of a block of rows, as far as the last of them sees.
-float* AttentionOfRows::ComputeWeights(const AttentionRows& x, int64_t first, int64_t count) {
+float* AttentionOfRows::ComputeWeights(const AttentionRows& x, const Operands& operands, int64_t first, int64_t count) {
   const int64_t row = Padded(x.size), columns = Padded(x.before + x.rows), queries = count * x.shared;
-  const int64_t seen = Padded(x.before + first + count);
+  const int64_t seen = Padded(x.before + first + count), k = operands.Elements(row);
   float *const query = queries_.Resize(queries * row), *const weights = weights_.Resize(queries * columns);
-  TakeHeads(x, x.type, x.queries, first, count, query);
-  Multiply({{query, row}, {keys_across_.get(), columns}, {weights, columns}, /*m=*/queries, /*n=*/seen, /*k=*/row});
+  operands.TakeHeads(x, x.type, x.queries, first, count, query);
+  operands.Multiply({{query, k}, {keys_across_.get(), columns}, {weights, columns}, /*m=*/queries, /*n=*/seen, k});
   for (int64_t i = 0; i < queries; ++i) {
     Softmax(x.before + first + i / x.shared + 1, seen, ScaleOf(x), weights + i * columns);
   }
@@ -195,39 +163,71 @@ float* AttentionOfRows::ComputeWeights(const AttentionRows& x, int64_t first, in
 }
 
 void AttentionOfRows::Forward(const AttentionRows& x, float* out) {
-  TakeAll(x);
-  const int64_t row = Padded(x.size), columns = Padded(x.before + x.rows);
+  const Operands operands(PairsPay(x));
+  TakeAll(x, operands, /*values_across=*/false);
+  const int64_t all = x.before + x.rows, row = Padded(x.size), columns = Padded(all);
+  const float* const values = operands.Down(values_.get(), all, row, row, values_down_);
   ForBlocks(x, [&](int64_t first, int64_t count, int64_t queries, int64_t keys) {
-    float *const weights = ComputeWeights(x, first, count), *const mixed = result_.Resize(queries * row);
-    Multiply({{weights, columns}, {values_.get(), row}, {mixed, row}, /*m=*/queries, /*n=*/row, /*k=*/keys});
+    const float* const weights =
+        operands.Along(ComputeWeights(x, operands, first, count), queries, columns, Padded(keys), weights_along_);
+    float* const mixed = result_.Resize(queries * row);
+    operands.Multiply({{weights, operands.Elements(columns)},
+                       {values, row},
+                       {mixed, row},
+                       /*m=*/queries,
+                       /*n=*/row,
+                       /*k=*/operands.Elements(keys)});
     PutHeads(x, mixed, first, count, out);
   });
 }
 
 void AttentionOfRows::Backward(const AttentionRows& x, const float* out_gradient, float* query_gradient,
                                int64_t first_key, float* key_gradient, float* value_gradient) {
-  TakeAll(x);
+  const Operands operands(PairsPay(x));
+  TakeAll(x, operands, /*values_across=*/true);
   const int64_t all = x.before + x.rows, own = all - first_key, row = Padded(x.size), columns = Padded(all);
-  Transpose(values_.get(), all, row, columns, values_across_.Resize(row * columns));
+  const float* const all_keys = operands.Down(keys_.get(), all, row, row, keys_down_);
   float *const at_keys = at_keys_.Resize(own * row), *const at_values = at_values_.Resize(own * row);
   std::fill_n(at_keys, own * row, 0.0f);
   std::fill_n(at_values, own * row, 0.0f);
   ForBlocks(x, [&](int64_t first, int64_t count, int64_t queries, int64_t keys) {
-    const int64_t seen = Padded(keys);
-    float* const weights = ComputeWeights(x, first, count);
+    const int64_t seen = Padded(keys), along = operands.Elements(columns);
+    float* const weights = ComputeWeights(x, operands, first, count);
     float* const at_out = out_gradient_.Resize(queries * row);
-    TakeHeads(x, NumberType::kFloat32, out_gradient, first, count, at_out);
+    operands.TakeHeads(x, NumberType::kFloat32, out_gradient, first, count, at_out);
     float* const at_scores = at_scores_.Resize(queries * columns);
-    Multiply({{at_out, row}, {values_across_.get(), columns}, {at_scores, columns}, queries, seen, row});
+    operands.Multiply({{at_out, operands.Elements(row)},
+                       {values_across_.get(), columns},
+                       {at_scores, columns},
+                       /*m=*/queries,
+                       /*n=*/seen,
+                       /*k=*/operands.Elements(row)});
     for (int64_t i = 0; i < queries; ++i) {
       SoftmaxBackward(weights + i * columns, seen, ScaleOf(x), at_scores + i * columns);
     }
+    const float* const scores_along = operands.Along(at_scores, queries, columns, seen, scores_along_);
     float* const at_queries = result_.Resize(queries * row);
-    Multiply({{at_scores, columns}, {keys_.get(), row}, {at_queries, row}, queries, row, keys});
+    operands.Multiply({{scores_along, along},
+                       {all_keys, row},
+                       {at_queries, row},
+                       /*m=*/queries,
+                       /*n=*/row,
+                       /*k=*/operands.Elements(keys)});
     PutHeads(x, at_queries, first, count, query_gradient);
-    const auto transposed = [&](float* by_query) { return Matrix{by_query + first_key, 1, columns}; };
-    MultiplyAdd({transposed(at_scores), {queries_.get(), row}, {at_keys, row}, keys - first_key, row, queries});
-    MultiplyAdd({transposed(weights), {at_out, row}, {at_values, row}, keys - first_key, row, queries});
+    // What the keys from the first on want: of the gradient at their scores with the queries, of the weights with the
+    // gradient at what they mixed.
+    const auto add = [&](const float* by_query, const float* factor, float* to) {
+      const float* const a = operands.Down(by_query, queries, columns, seen, by_query_down_);
+      const float* const b = operands.Down(factor, queries, row, row, factor_down_);
+      operands.MultiplyAdd({{a + first_key, 1, columns},
+                            {b, row},
+                            {to, row},
+                            /*m=*/keys - first_key,
+                            /*n=*/row,
+                            /*k=*/operands.Elements(queries)});
+    };
+    add(scores_along, queries_.get(), at_keys);
+    add(operands.Along(weights, queries, columns, seen, weights_along_), at_out, at_values);
   });
   for (int64_t i = 0; i < own; ++i) {
     std::copy_n(at_keys + i * row, x.size, key_gradient + i * x.size);
@@ -236,4 +236,3 @@ void AttentionOfRows::Backward(const AttentionRows& x, const float* out_gradient
 }
 
 }  // namespace nabla::kernels
-#endif

@@ -5,9 +5,11 @@
 //   attention.Backward(rows, out_gradient, query_gradient, first_key, key_gradient, value_gradient);
 //
 // One call takes the query heads that share a key/value head. Everything is float32, whatever the type of what is
-// given. A few products a block of rows, whose operands stay in a core's caches: half the time that libtorch's products
-// of a head take (SmolLM2, 200 rows, AMD Zen 4), which are too small for it. Attention weights are computed again
-// rather than kept. Not thread-safe.
+// given, but for bfloat16 heads on a CPU whose products of them are faster (AVX512_BF16 without tiles): there attention
+// weights, their gradients and `out_gradient` are rounded to bfloat16 where they are multiplied; sums and softmax stay
+// float32. A few products a block of rows, whose operands stay in a core's caches: half the time that libtorch's
+// products of a head take (SmolLM2, 200 rows, float32, AMD Zen 4), which are too small for it. Attention weights are
+// computed again rather than kept. Not thread-safe.
 #ifndef NABLA_ENGINE_KERNELS_ATTENTION_ROWS_H_
 #define NABLA_ENGINE_KERNELS_ATTENTION_ROWS_H_
 
@@ -49,11 +51,14 @@ class AttentionOfRows {
     int64_t count_ = 0;
   };
 
-  void TakeAll(const AttentionRows& rows);
-  float* ComputeWeights(const AttentionRows& rows, int64_t first, int64_t count);
+  class Operands;
 
-  Buffer keys_, values_, keys_across_, values_across_;            // of the head
-  Buffer queries_, out_gradient_, weights_, at_scores_, result_;  // of a block of rows
+  void TakeAll(const AttentionRows& rows, const Operands& operands, bool values_across);
+  float* ComputeWeights(const AttentionRows& rows, const Operands& operands, int64_t first, int64_t count);
+
+  Buffer keys_, values_, keys_across_, values_across_, keys_down_, values_down_;  // of the head
+  Buffer queries_, out_gradient_, weights_, at_scores_, result_;                  // of a block of rows
+  Buffer weights_along_, scores_along_, by_query_down_, factor_down_;             // of it, as operands
   Buffer at_keys_, at_values_;
 };
 
