@@ -94,7 +94,7 @@ struct Limits {
       const Linear linear{.weight = w.to(type)};
       const torch::Tensor rows_of_type = x.to(type);
       std::vector<std::function<void()>> ways = {[&] { at::linear(rows_of_type, linear.weight); }};
-      const CpuProjection packed(linear, /*packs=*/true);
+      const CpuProjection packed({linear}, /*packs=*/true);
       if (device.is_cpu()) ways.emplace_back([&] { packed.Forward(ProjectionInput(x, type)); });
       for (const auto& way : ways) {
         way();

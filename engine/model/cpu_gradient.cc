@@ -12,36 +12,6 @@
 namespace nabla {
 namespace {
 
-// Row `i` of a contiguous matrix in float32: itself, or widened to `scratch`.
-const float* ReadRow(const torch::Tensor& matrix, int64_t i, std::vector<float>& scratch) {
-  const int64_t columns = matrix.size(1);
-  if (matrix.scalar_type() == torch::kFloat32) return matrix.data_ptr<float>() + i * columns;
-  scratch.resize(columns);
-  const char* row = static_cast<const char*>(matrix.data_ptr()) + i * columns * matrix.element_size();
-  kernels::Widen(TypeOf(matrix), row, columns, scratch.data());
-  return scratch.data();
-}
-
-// Calls change(float* row) for row `i` of a contiguous matrix, in place.
-template <typename Change>
-void ChangeRow(const torch::Tensor& matrix, int64_t i, std::vector<float>& scratch, const Change& change) {
-  const int64_t columns = matrix.size(1);
-  auto* const row = const_cast<float*>(ReadRow(matrix, i, scratch));
-  change(row);
-  if (row != scratch.data()) return;
-  kernels::Narrow(TypeOf(matrix), row, columns,
-                  static_cast<char*>(matrix.data_ptr()) + i * columns * matrix.element_size());
-}
-
-// Calls change(i, float* row) for every row.
-template <typename Change>
-void ChangeRows(const torch::Tensor& matrix, const Change& change) {
-  std::vector<float> scratch;
-  for (int64_t i = 0; i < matrix.size(0); ++i) {
-    ChangeRow(matrix, i, scratch, [&](float* row) { change(i, row); });
-  }
-}
-
 torch::Tensor Wide(int64_t rows, int64_t columns) { return torch::empty({rows, columns}, torch::kFloat32); }
 
 // to [n, columns] = from [n, columns], float32 numbers, in the type of `to`. Both contiguous.
@@ -53,13 +23,10 @@ void Copy(const torch::Tensor& from, const torch::Tensor& to) {
 
 CpuGradient::CpuGradient(const DecoderWeights& weights) : weights_(weights), final_norm_(Widened(weights.final_norm)) {
   for (const DecoderLayer& layer : weights_.layers) {
-    layers_.push_back({.query = CpuProjection(layer.query),
-                       .key = CpuProjection(layer.key),
-                       .value = CpuProjection(layer.value),
-                       .output = CpuProjection(layer.output),
-                       .gate = CpuProjection(layer.gate),
-                       .up = CpuProjection(layer.up),
-                       .down = CpuProjection(layer.down),
+    layers_.push_back({.query_key_value = CpuProjection({layer.query, layer.key, layer.value}),
+                       .output = CpuProjection({layer.output}),
+                       .gate_up = CpuProjection({layer.gate, layer.up}),
+                       .down = CpuProjection({layer.down}),
                        .input_norm = Widened(layer.input_norm),
                        .post_attention_norm = Widened(layer.post_attention_norm),
                        .query_norm = Widened(layer.query_norm),
@@ -114,19 +81,25 @@ class CpuGradient::ForwardRows : public Rows {
   void ProjectHeads(size_t index) const {
     const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
-    const torch::Tensor x = Norm(Mine(tape.input), layer.input_norm);
-    const ProjectionInput input(x, pass_.weights_.dtype);
-    const torch::Tensor query = layer.query.Forward(input);
-    const torch::Tensor key = layer.key.Forward(input), value = layer.value.Forward(input);
-    if (!layer.query_norm.empty()) {
-      Copy(query, Mine(tape.raw_query));
-      Copy(key, Mine(tape.raw_key));
+    const torch::Tensor heads =
+        layer.query_key_value.Forward(ProjectionInput(Norm(Mine(tape.input), layer.input_norm), pass_.weights_.dtype));
+    const int64_t size = config_.head_dim, queries = tape.query.size(1), keys = tape.keys.size(0) * size;
+    const std::vector<torch::Tensor> all_keys = tape.keys.unbind(), all_values = tape.values.unbind();
+    std::vector<float> scratch;
+    for (int64_t i = 0; i < count_; ++i) {
+      float *const query = ReadRow(heads, i, scratch), *key = query + queries, *value = key + keys;
+      if (!layer.query_norm.empty()) {
+        WriteRow(tape.raw_query, begin_ + i, query);
+        WriteRow(tape.raw_key, begin_ + i, key);
+      }
+      FinishHeads(i, layer.query_norm, queries, query);
+      FinishHeads(i, layer.key_norm, keys, key);
+      WriteRow(tape.query, begin_ + i, query);
+      for (size_t group = 0; group < all_keys.size(); ++group, key += size, value += size) {
+        WriteRow(all_keys[group], tape_.prefix + begin_ + i, key);
+        WriteRow(all_values[group], tape_.prefix + begin_ + i, value);
+      }
     }
-    FinishHeads(query, layer.query_norm);
-    FinishHeads(key, layer.key_norm);
-    Copy(query, Mine(tape.query));
-    PutHeads(key, tape.keys);
-    PutHeads(value, tape.values);
   }
 
   // The rest of a layer; its output to `next`.
@@ -134,15 +107,20 @@ class CpuGradient::ForwardRows : public Rows {
     const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
     const torch::ScalarType type = pass_.weights_.dtype;
-    torch::Tensor middle = Mine(tape.middle), out = Mine(next);
-    at::add_out(middle, layer.output.Forward(ProjectionInput(Attend(tape, attention), type)), Mine(tape.input));
-    const torch::Tensor x = Norm(middle, layer.post_attention_norm);
-    const ProjectionInput input(x, type);
-    const torch::Tensor gate = layer.gate.Forward(input), up = layer.up.Forward(input);
-    Copy(gate, Mine(tape.gate));
-    Copy(up, Mine(tape.up));
-    kernels::SiluMultiply(up.data_ptr<float>(), gate.numel(), gate.data_ptr<float>());
-    at::add_out(out, layer.down.Forward(ProjectionInput(gate, type)), middle);
+    const torch::Tensor middle = Mine(tape.middle), out = Mine(next);
+    SetSum(Mine(tape.input), layer.output.Forward(ProjectionInput(Attend(tape, attention), type)), middle);
+    const torch::Tensor gate_up = layer.gate_up.Forward(ProjectionInput(Norm(middle, layer.post_attention_norm), type));
+    const int64_t inner = tape.gate.size(1);
+    const torch::Tensor gated = torch::empty({count_, inner}, ProjectionInput::TypeFor(type, inner));
+    std::vector<float> scratch;
+    for (int64_t i = 0; i < count_; ++i) {
+      float *const gate = ReadRow(gate_up, i, scratch), *const up = gate + inner;
+      WriteRow(tape.gate, begin_ + i, gate);
+      WriteRow(tape.up, begin_ + i, up);
+      kernels::SiluMultiply(up, inner, gate);
+      WriteRow(gated, i, gate);
+    }
+    SetSum(middle, layer.down.Forward(ProjectionInput(gated, type)), out);
   }
 
   // [count, H] float32.
@@ -157,24 +135,25 @@ class CpuGradient::ForwardRows : public Rows {
   }
 
  private:
-  // Norms and rotates every head, in place.
-  void FinishHeads(const torch::Tensor& heads, const std::vector<float>& norm) const {
-    const int64_t size = config_.head_dim;
-    const torch::Tensor &cosines = pass_.weights_.cosines, &sines = pass_.weights_.sines;
-    ChangeRows(heads, [&](int64_t i, float* row) {
-      const int64_t at = (tape_.prefix + begin_ + i) * size;
-      for (float* head = row; head < row + heads.size(1); head += size) {
-        if (!norm.empty()) {
-          kernels::RmsNorm(head, norm.data(), size, static_cast<float>(config_.rms_norm_eps), head);
-        }
-        kernels::Rotate(cosines.data_ptr<float>() + at, sines.data_ptr<float>() + at, size, head);
+  // Norms and rotates every head in the first `columns` numbers of row `i`.
+  void FinishHeads(int64_t i, const std::vector<float>& norm, int64_t columns, float* row) const {
+    const int64_t size = config_.head_dim, at = (tape_.prefix + begin_ + i) * size;
+    for (float* head = row; head < row + columns; head += size) {
+      if (!norm.empty()) {
+        kernels::RmsNorm(head, norm.data(), size, static_cast<float>(config_.rms_norm_eps), head);
       }
-    });
+      kernels::Rotate(pass_.weights_.cosines.data_ptr<float>() + at, pass_.weights_.sines.data_ptr<float>() + at, size,
+                      head);
+    }
   }
 
-  // [count, heads · head dimension] to these rows' positions of [heads, T, head dimension].
-  void PutHeads(const torch::Tensor& heads, const torch::Tensor& all) const {
-    all.narrow(1, tape_.prefix + begin_, count_).copy_(heads.view({count_, -1, config_.head_dim}).transpose(0, 1));
+  // out = x + change; x and out float32.
+  static void SetSum(const torch::Tensor& x, const torch::Tensor& change, const torch::Tensor& out) {
+    std::vector<float> scratch, none;
+    for (int64_t i = 0; i < x.size(0); ++i) {
+      WriteRow(out, i, ReadRow(x, i, none));
+      kernels::Add(ReadRow(change, i, scratch), x.size(1), ReadRow(out, i, none));
+    }
   }
 
   // float32 [count, heads · head dimension].
@@ -260,20 +239,18 @@ class CpuGradient::BackwardRows : public Rows {
     const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
     const torch::ScalarType type = pass_.weights_.dtype;
-    const torch::Tensor gate = Mine(tape.gate), up = Mine(tape.up);
-    const int64_t inner = gate.size(1);
-    const torch::Tensor at_gate = layer.down.Backward(ProjectionInput(gradient_, type));
-    const torch::Tensor at_up = torch::empty_like(at_gate);
-    std::vector<float> gate_row, up_row;
+    const int64_t inner = tape.gate.size(1);
+    const torch::Tensor at_gated = layer.down.Backward(ProjectionInput(gradient_, type));
+    const torch::Tensor at_gate_up = torch::empty({count_, 2 * inner}, ProjectionInput::TypeFor(type, 2 * inner));
+    std::vector<float> gate, up, gated, row(2 * inner);
     for (int64_t i = 0; i < count_; ++i) {
-      float* const row = at_gate.data_ptr<float>() + i * inner;
-      kernels::SiluMultiplyBackward(ReadRow(gate, i, gate_row), ReadRow(up, i, up_row), row, inner, row,
-                                    at_up.data_ptr<float>() + i * inner);
+      kernels::SiluMultiplyBackward(ReadRow(tape.gate, begin_ + i, gate), ReadRow(tape.up, begin_ + i, up),
+                                    ReadRow(at_gated, i, gated), inner, row.data(), row.data() + inner);
+      WriteRow(at_gate_up, i, row.data());
     }
-    const torch::Tensor at_norm = layer.gate.Backward(ProjectionInput(at_gate, type));
-    at_norm.add_(layer.up.Backward(ProjectionInput(at_up, type)));
-    AddNormBackward(Mine(tape.middle), layer.post_attention_norm, at_norm);
-    const torch::Tensor at_mixed = layer.output.Backward(ProjectionInput(gradient_, type));
+    AddNormBackward(Mine(tape.middle), layer.post_attention_norm,
+                    layer.gate_up.Backward(ProjectionInput(at_gate_up, type)));
+    const torch::Tensor at_mixed = layer.output.Backward(ProjectionInput(gradient_, type)).to(torch::kFloat32);
     AttendBackward(tape, at_mixed, key_gradient, value_gradient, attention);
   }
 
@@ -283,13 +260,22 @@ class CpuGradient::BackwardRows : public Rows {
     const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
     const torch::ScalarType type = pass_.weights_.dtype;
-    const torch::Tensor query = query_gradient_.clone(), key = ByRows(key_gradient), value = ByRows(value_gradient);
-    FinishHeadsBackward(query, layer.query_norm, tape.raw_query);
-    FinishHeadsBackward(key, layer.key_norm, tape.raw_key);
-    const torch::Tensor at_norm = layer.query.Backward(ProjectionInput(query, type));
-    at_norm.add_(layer.key.Backward(ProjectionInput(key, type)));
-    at_norm.add_(layer.value.Backward(ProjectionInput(value, type)));
-    AddNormBackward(Mine(tape.input), layer.input_norm, at_norm);
+    const std::vector<torch::Tensor> at_keys = key_gradient.unbind(), at_values = value_gradient.unbind();
+    const int64_t size = config_.head_dim, queries = query_gradient_.size(1), keys = key_gradient.size(0) * size;
+    const int64_t columns = queries + 2 * keys;
+    const torch::Tensor at_heads = torch::empty({count_, columns}, ProjectionInput::TypeFor(type, columns));
+    std::vector<float> none, row(columns);
+    float *const query = row.data(), *const key = query + queries;
+    for (int64_t i = 0; i < count_; ++i) {
+      float* head = std::copy_n(ReadRow(query_gradient_, i, none), queries, query);
+      for (const torch::Tensor& at_key : at_keys) head = std::copy_n(ReadRow(at_key, i, none), size, head);
+      for (const torch::Tensor& at_value : at_values) head = std::copy_n(ReadRow(at_value, i, none), size, head);
+      FinishHeadsBackward(i, layer.query_norm, tape.raw_query, queries, query);
+      FinishHeadsBackward(i, layer.key_norm, tape.raw_key, keys, key);
+      WriteRow(at_heads, i, row.data());
+    }
+    AddNormBackward(Mine(tape.input), layer.input_norm,
+                    layer.query_key_value.Backward(ProjectionInput(at_heads, type)));
   }
 
  private:
@@ -304,25 +290,21 @@ class CpuGradient::BackwardRows : public Rows {
     }
   }
 
-  // [heads, count, head dimension] as [count, heads · head dimension].
-  torch::Tensor ByRows(const torch::Tensor& by_heads) const { return by_heads.transpose(0, 1).reshape({count_, -1}); }
-
-  // Back through rotation and norm of every head, in place; `raw` is what went into the norm.
-  void FinishHeadsBackward(const torch::Tensor& heads, const std::vector<float>& norm, const torch::Tensor& raw) const {
-    const int64_t size = config_.head_dim;
-    const torch::Tensor &cosines = pass_.weights_.cosines, &sines = pass_.weights_.sines;
-    std::vector<float> raw_row, at_raw(size);
-    ChangeRows(heads, [&](int64_t i, float* row) {
-      const int64_t at = (tape_.prefix + begin_ + i) * size;
-      for (int64_t head = 0; head < heads.size(1); head += size) {
-        kernels::RotateBack(cosines.data_ptr<float>() + at, sines.data_ptr<float>() + at, size, row + head);
-        if (norm.empty()) continue;
-        std::fill(at_raw.begin(), at_raw.end(), 0.0f);
-        kernels::AddRmsNormBackward(ReadRow(raw, begin_ + i, raw_row) + head, norm.data(), row + head, size,
-                                    static_cast<float>(config_.rms_norm_eps), at_raw.data());
-        std::copy(at_raw.begin(), at_raw.end(), row + head);
-      }
-    });
+  // Back through rotation and norm of every head in `columns` numbers of row `i`, in place; `raw` is what went into the
+  // norm.
+  void FinishHeadsBackward(int64_t i, const std::vector<float>& norm, const torch::Tensor& raw, int64_t columns,
+                           float* row) const {
+    const int64_t size = config_.head_dim, at = (tape_.prefix + begin_ + i) * size;
+    std::vector<float> raw_row, at_raw(norm.size());
+    for (int64_t head = 0; head < columns; head += size) {
+      kernels::RotateBack(pass_.weights_.cosines.data_ptr<float>() + at, pass_.weights_.sines.data_ptr<float>() + at,
+                          size, row + head);
+      if (norm.empty()) continue;
+      std::fill(at_raw.begin(), at_raw.end(), 0.0f);
+      kernels::AddRmsNormBackward(ReadRow(raw, begin_ + i, raw_row) + head, norm.data(), row + head, size,
+                                  static_cast<float>(config_.rms_norm_eps), at_raw.data());
+      std::copy(at_raw.begin(), at_raw.end(), row + head);
+    }
   }
 
   // The prefix is a constant: nobody asks for what these rows want of its keys and values.

@@ -60,7 +60,7 @@ class CpuGradient {
   class ForwardRows;
   class BackwardRows;
   struct Layer {
-    CpuProjection query, key, value, output, gate, up, down;
+    CpuProjection query_key_value, output, gate_up, down;
     std::vector<float> input_norm, post_attention_norm;
     std::vector<float> query_norm, key_norm;  // Qwen3; else empty
   };

@@ -3,6 +3,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <string>
+#include <utility>
 
 #include "engine/model/cpu_tensors.h"
 
@@ -40,6 +41,10 @@ torch::Tensor MultiplyPacked(const torch::Tensor& x, const torch::Tensor& packed
 
 }  // namespace
 
+torch::ScalarType ProjectionInput::TypeFor(torch::ScalarType weights, int64_t inputs) {
+  return kernels::MultipliesByTiles(TypeOf(weights), inputs) ? torch::kFloat32 : weights;
+}
+
 ProjectionInput::ProjectionInput(const torch::Tensor& x, torch::ScalarType weights) {
   if (kernels::MultipliesByTiles(TypeOf(weights), x.size(1))) {
     tiles_.emplace(x.data_ptr<float>(), x.size(0), x.size(1), TypeOf(weights));
@@ -48,44 +53,73 @@ ProjectionInput::ProjectionInput(const torch::Tensor& x, torch::ScalarType weigh
   }
 }
 
-CpuProjection::CpuProjection(const Linear& linear, bool packs)
-    : linear_(linear), bias_(Widened(linear.bias)), packs_(packs) {}
+CpuProjection::CpuProjection(std::vector<Linear> linears, bool packs)
+    : linears_(std::move(linears)), inputs_(linears_.front().weight.size(1)), packs_(packs) {
+  std::vector<torch::Tensor> biases;
+  for (const Linear& linear : linears_) {
+    outputs_ += linear.weight.size(0);
+    if (linear.bias.defined()) biases.push_back(linear.bias);
+  }
+  if (!biases.empty()) bias_ = torch::cat(biases);
+}
 
-bool CpuProjection::PackingPays(const torch::Tensor& weight) {
-  const bool plain_is_best = weight.scalar_type() == torch::kFloat32 && MklIsAtItsBest();
-  return weight.numel() >= kLeastPacked && !plain_is_best && at::globalContext().hasMKLDNN();
+bool CpuProjection::PackingPays(const std::vector<Linear>& linears) {
+  int64_t numbers = 0;
+  for (const Linear& linear : linears) numbers += linear.weight.numel();
+  const bool plain_is_best = linears.front().weight.scalar_type() == torch::kFloat32 && MklIsAtItsBest();
+  return numbers >= kLeastPacked && !plain_is_best && at::globalContext().hasMKLDNN();
+}
+
+torch::Tensor CpuProjection::Stacked() const {
+  if (linears_.size() == 1) return linears_.front().weight;
+  std::vector<torch::Tensor> weights;
+  for (const Linear& linear : linears_) weights.push_back(linear.weight);
+  return torch::cat(weights);
 }
 
 torch::Tensor CpuProjection::Forward(const ProjectionInput& x) const {
-  const torch::Tensor& weight = linear_.weight;
-  if (x.tiles_.has_value()) {
-    const torch::Tensor out = torch::empty({x.tiles_->rows(), weight.size(0)}, torch::kFloat32);
-    kernels::Linear(MatrixOf(weight), *x.tiles_, bias_.empty() ? nullptr : bias_.data(), out.data_ptr<float>(),
-                    out.size(1), 0, out.size(1));
-    return out;
+  if (packs_ && !x.tiles_.has_value()) {
+    std::call_once(forward_->once, [&] { forward_->weight = Pack(Stacked()); });
+    return MultiplyPacked(x.x_, forward_->weight, bias_);
   }
-  if (packs_) {
-    std::call_once(forward_->once, [&] { forward_->weight = Pack(weight); });
-    return MultiplyPacked(x.x_, forward_->weight, linear_.bias).to(torch::kFloat32);
+  const int64_t rows = x.tiles_.has_value() ? x.tiles_->rows() : x.x_.size(0);
+  const torch::ScalarType type = x.tiles_.has_value() ? torch::kFloat32 : x.x_.scalar_type();
+  const torch::Tensor out = torch::empty({rows, outputs_}, type);
+  int64_t at = 0;
+  for (const Linear& linear : linears_) {
+    const int64_t outputs = linear.weight.size(0);
+    if (x.tiles_.has_value()) {
+      kernels::Linear(MatrixOf(linear.weight), *x.tiles_, /*bias=*/nullptr, out.data_ptr<float>() + at, outputs_, 0,
+                      outputs);
+    } else {
+      torch::Tensor columns = out.narrow(1, at, outputs);
+      torch::mm_out(columns, x.x_, linear.weight.t());
+    }
+    at += outputs;
   }
-  const torch::Tensor out = torch::mm(x.x_, weight.t()).to(torch::kFloat32);
-  return linear_.bias.defined() ? out.add_(linear_.bias) : out;
+  return bias_.defined() ? out.add_(bias_) : out;
 }
 
 torch::Tensor CpuProjection::Backward(const ProjectionInput& gradient) const {
-  const torch::Tensor& weight = linear_.weight;
   if (gradient.tiles_.has_value()) {
-    std::call_once(backward_->once, [&] { backward_->weight = weight.t().contiguous(); });
-    const torch::Tensor at_x = torch::empty({gradient.tiles_->rows(), weight.size(1)}, torch::kFloat32);
-    kernels::Linear(MatrixOf(backward_->weight), *gradient.tiles_, nullptr, at_x.data_ptr<float>(), at_x.size(1), 0,
-                    at_x.size(1));
+    std::call_once(backward_->once, [&] { backward_->weight = Stacked().t().contiguous(); });
+    const torch::Tensor at_x = torch::empty({gradient.tiles_->rows(), inputs_}, torch::kFloat32);
+    kernels::Linear(MatrixOf(backward_->weight), *gradient.tiles_, /*bias=*/nullptr, at_x.data_ptr<float>(), inputs_, 0,
+                    inputs_);
     return at_x;
   }
   if (packs_) {
-    std::call_once(backward_->once, [&] { backward_->weight = Pack(weight.t().contiguous()); });
-    return MultiplyPacked(gradient.x_, backward_->weight, {}).to(torch::kFloat32);
+    std::call_once(backward_->once, [&] { backward_->weight = Pack(Stacked().t().contiguous()); });
+    return MultiplyPacked(gradient.x_, backward_->weight, {});
   }
-  return torch::mm(gradient.x_, weight).to(torch::kFloat32);
+  torch::Tensor at_x;
+  int64_t at = 0;
+  for (const Linear& linear : linears_) {
+    const torch::Tensor columns = gradient.x_.narrow(1, at, linear.weight.size(0));
+    at_x = at_x.defined() ? at_x.addmm_(columns, linear.weight) : torch::mm(columns, linear.weight);
+    at += linear.weight.size(0);
+  }
+  return at_x;
 }
 
 }  // namespace nabla

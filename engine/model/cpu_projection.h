@@ -1,16 +1,16 @@
-// A frozen linear layer for passes of many rows on a CPU, there and back. Includes torch.
+// Frozen linear layers of the same inputs, for passes of many rows on a CPU, there and back. Includes torch.
 //
-//   const CpuProjection down(layer.down);
-//   const torch::Tensor out = down.Forward(ProjectionInput(x, type));            // x Wᵀ + bias
-//   const torch::Tensor at_x = down.Backward(ProjectionInput(gradient, type));   // gradient W
+//   const CpuProjection gate_up({layer.gate, layer.up});   // their outputs side by side
+//   const torch::Tensor out = gate_up.Forward(ProjectionInput(x, type));            // x Wᵀ + bias, [rows, outputs]
+//   const torch::Tensor at_x = gate_up.Backward(ProjectionInput(gradient, type));   // gradient W, [rows, inputs]
 //
-// All tensors float32, [rows, columns], those given contiguous; bfloat16 weights multiply rounded numbers and add up in
-// float32. Where the CPU has tiles for bfloat16 (AMX), products are the kernels' of engine/kernels, which take the
-// weights as they lie and are half as fast again as oneDNN's; for the way back, a transposed copy of the weights is
-// made when it is first wanted. Large float32 matrices on CPUs other than Intel's, where MKL leaves AVX-512 alone, are
-// oneDNN's on weights that are packed, for either way, when they are first wanted (not measured there; on an Intel CPU
-// it gained nothing, as weights come from memory). Everything else is libtorch's plain product. Runs on the calling
-// thread. Immutable and thread-safe.
+// Results are float32, or bfloat16 where a library's product of bfloat16 numbers ends in it; bfloat16 weights multiply
+// rounded numbers and add up in float32. Where the CPU has tiles for bfloat16 (AMX), products are the kernels' of
+// engine/kernels, which take the weights as they lie and are half as fast again as oneDNN's; for the way back, a
+// transposed copy of the weights is made when it is first wanted. Large float32 matrices on CPUs other than Intel's,
+// where MKL leaves AVX-512 alone, are oneDNN's on weights that are packed, for either way, when they are first wanted
+// (not measured there; on an Intel CPU it gained nothing, as weights come from memory). Everything else is libtorch's
+// plain product. Runs on the calling thread. Immutable and thread-safe.
 #ifndef NABLA_ENGINE_MODEL_CPU_PROJECTION_H_
 #define NABLA_ENGINE_MODEL_CPU_PROJECTION_H_
 
@@ -26,10 +26,14 @@
 
 namespace nabla {
 
-// Rows as the products with weights of a type want them; made once for all products of these rows. May refer to `x`.
+// Rows as the products with weights of a type want them. May refer to `x`.
 class ProjectionInput {
  public:
+  // `x`: float32 or, where it is TypeFor that, the weights' type; contiguous.
   ProjectionInput(const torch::Tensor& x, torch::ScalarType weights);
+
+  // What rows of `inputs` numbers need no conversion in.
+  static torch::ScalarType TypeFor(torch::ScalarType weights, int64_t inputs);
 
  private:
   friend class CpuProjection;
@@ -40,13 +44,13 @@ class ProjectionInput {
 
 class CpuProjection {
  public:
-  // Refers to the tensors of `linear`.
-  explicit CpuProjection(const Linear& linear) : CpuProjection(linear, PackingPays(linear.weight)) {}
-  // `packs`: float32 weights alone; libtorch has oneDNN.
-  CpuProjection(const Linear& linear, bool packs);
+  // Refers to the tensors of `linears`, which are all of the same type.
+  explicit CpuProjection(std::vector<Linear> linears) : CpuProjection(linears, PackingPays(linears)) {}
+  // `packs`: libtorch has oneDNN.
+  CpuProjection(std::vector<Linear> linears, bool packs);
 
-  // Whether `weight` is to be packed on this machine.
-  static bool PackingPays(const torch::Tensor& weight);
+  // Whether such weights are to be packed on this machine.
+  static bool PackingPays(const std::vector<Linear>& linears);
 
   torch::Tensor Forward(const ProjectionInput& x) const;
   torch::Tensor Backward(const ProjectionInput& gradient) const;
@@ -58,8 +62,11 @@ class CpuProjection {
     torch::Tensor weight;
   };
 
-  Linear linear_;
-  std::vector<float> bias_;
+  torch::Tensor Stacked() const;  // all weights, [outputs, inputs]
+
+  std::vector<Linear> linears_;
+  torch::Tensor bias_;  // [outputs], or undefined
+  int64_t inputs_ = 0, outputs_ = 0;
   const bool packs_;
   std::shared_ptr<Copy> forward_ = std::make_shared<Copy>(), backward_ = std::make_shared<Copy>();
 };

@@ -4,6 +4,7 @@
 
 #include <torch/torch.h>
 
+#include <cstdint>
 #include <vector>
 
 #include "engine/kernels/elementwise.h"
@@ -25,6 +26,21 @@ inline std::vector<float> Widened(const torch::Tensor& tensor) {
   std::vector<float> wide(tensor.defined() ? tensor.numel() : 0);
   if (!wide.empty()) kernels::Widen(TypeOf(tensor), tensor.data_ptr(), tensor.numel(), wide.data());
   return wide;
+}
+
+// Row `i` of a matrix whose rows have no gaps, in float32: itself, or widened to `scratch`.
+inline float* ReadRow(const torch::Tensor& matrix, int64_t i, std::vector<float>& scratch) {
+  char* const row = static_cast<char*>(matrix.data_ptr()) + i * matrix.stride(0) * matrix.element_size();
+  if (matrix.scalar_type() == torch::kFloat32) return reinterpret_cast<float*>(row);
+  scratch.resize(matrix.size(1));
+  kernels::Widen(TypeOf(matrix), row, matrix.size(1), scratch.data());
+  return scratch.data();
+}
+
+// The other way round: `row`, unless that is what ReadRow gave, to row `i` in the type of the matrix.
+inline void WriteRow(const torch::Tensor& matrix, int64_t i, const float* row) {
+  char* const to = static_cast<char*>(matrix.data_ptr()) + i * matrix.stride(0) * matrix.element_size();
+  if (to != reinterpret_cast<const char*>(row)) kernels::Narrow(TypeOf(matrix), row, matrix.size(1), to);
 }
 
 }  // namespace nabla

@@ -1,8 +1,10 @@
 #include "engine/model/likelihood.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "engine/kernels/backward.h"
+#include "engine/model/cpu_tensors.h"
 #include "engine/model/row_parts.h"
 
 namespace nabla {
@@ -32,12 +34,14 @@ void FillGradient(const Model& model, const torch::Tensor& hidden, const int32_t
   ForRowParts(model.team(), rows, RowParts(rows, model.team()), [&](int64_t, int64_t begin, int64_t end) {
     const torch::Tensor mine = hidden.narrow(0, begin, end - begin).to(torch::kFloat32).contiguous();
     const torch::Tensor logits = model.head_projection().Forward(ProjectionInput(mine, model.dtype()));
+    std::vector<float> scratch;
     for (int64_t i = begin; i < end; ++i) {
-      float* const row = logits.data_ptr<float>() + (i - begin) * vocabulary;
+      float* const row = ReadRow(logits, i - begin, scratch);
       const float log_sum = kernels::LogSumExp(row, vocabulary);
       log_probs[i] = static_cast<double>(row[targets[i]]) - log_sum;
       kernels::ExpMinus(row, vocabulary, log_sum, row);
       row[targets[i]] -= 1;
+      WriteRow(logits, i - begin, row);
     }
     // ∂ log softmax(W h)[t] / ∂h = (onehot(t) − softmax(W h)) W
     gradient.narrow(0, begin, end - begin)

@@ -41,7 +41,7 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& fold
       model->head_.weight =
           head.narrow(0, 0, std::min<int64_t>(config.vocabulary_size, model->tokenizer().vocabulary_size()));
     }
-    if (device.is_cpu()) model->head_projection_.emplace(model->head_);
+    if (device.is_cpu()) model->head_projection_.emplace(std::vector<Linear>{model->head_});
     const std::filesystem::path path(folder);
     model->name_ = (path.has_filename() ? path : path.parent_path()).filename().string();
     model->max_length_ = max_length;

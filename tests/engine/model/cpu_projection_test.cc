@@ -13,8 +13,11 @@ TEST_P(CpuProjectionShapesTest, IsLibtorchsLinearThereAndBack) {
   torch::manual_seed(3);
   const auto [rows, inputs, outputs] = GetParam();
   for (const torch::ScalarType type : {torch::kFloat32, torch::kBFloat16}) {
-    const Linear linear{.weight = torch::randn({outputs, inputs}).to(type), .bias = torch::randn({outputs}).to(type)};
-    const CpuProjection projection(linear);
+    // Two side by side, of which the second has half the outputs.
+    const torch::Tensor weight = torch::randn({outputs, inputs}).to(type), bias = torch::randn({outputs}).to(type);
+    const int64_t first = outputs - outputs / 2;
+    const CpuProjection projection({{weight.narrow(0, 0, first), bias.narrow(0, 0, first)},
+                                    {weight.narrow(0, first, outputs / 2), bias.narrow(0, first, outputs / 2)}});
     // What both multiply: rounded numbers, in double precision.
     const auto exact = [type](const torch::Tensor& numbers) { return numbers.to(type).to(torch::kFloat64); };
     const torch::Tensor x = torch::randn({rows, inputs}), gradient = torch::randn({rows, outputs});
@@ -22,13 +25,12 @@ TEST_P(CpuProjectionShapesTest, IsLibtorchsLinearThereAndBack) {
     // Libtorch's products end in bfloat16, three digits.
     const double tolerance = type == torch::kFloat32 ? 1e-5 : 8e-3;
     const auto near = [&](const torch::Tensor& value, const torch::Tensor& expected, int64_t terms) {
-      return value.scalar_type() == torch::kFloat32 &&
-             torch::allclose(value.to(torch::kFloat64), expected, tolerance, tolerance * std::sqrt(terms));
+      return torch::allclose(value.to(torch::kFloat64), expected, tolerance, tolerance * std::sqrt(terms));
     };
-    EXPECT_TRUE(near(projection.Forward(ProjectionInput(x, type)),
-                     at::linear(exact(x), exact(linear.weight), exact(linear.bias)), inputs));
-    EXPECT_TRUE(near(projection.Backward(ProjectionInput(gradient, type)),
-                     torch::mm(exact(gradient), exact(linear.weight)), outputs));
+    EXPECT_TRUE(
+        near(projection.Forward(ProjectionInput(x, type)), at::linear(exact(x), exact(weight), exact(bias)), inputs));
+    EXPECT_TRUE(
+        near(projection.Backward(ProjectionInput(gradient, type)), torch::mm(exact(gradient), exact(weight)), outputs));
   }
 }
 
@@ -41,13 +43,14 @@ TEST(CpuProjectionTest, PackedWeightsGiveTheSame) {
   torch::manual_seed(4);
   for (const torch::ScalarType type : {torch::kFloat32, torch::kBFloat16}) {
     const Linear linear{.weight = torch::randn({517, 514}).to(type), .bias = torch::randn({517}).to(type)};
-    const CpuProjection plain(linear, /*packs=*/false), packed(linear, /*packs=*/true);
-    const auto near = [type](const torch::Tensor& value, const torch::Tensor& expected) {
+    const CpuProjection plain({linear, linear}, /*packs=*/false), packed({linear, linear}, /*packs=*/true);
+    const auto near = [type](const torch::Tensor& raw, const torch::Tensor& raw_expected) {
+      const torch::Tensor value = raw.to(torch::kFloat32), expected = raw_expected.to(torch::kFloat32);
       return type == torch::kFloat32 ? torch::allclose(value, expected, 1e-5, 1e-3)
                                      : torch::allclose(value, expected, 8e-3, 0.2);  // both end in bfloat16
     };
     for (const int64_t rows : {1, 70}) {  // the second time with what the first has packed
-      const torch::Tensor x = torch::randn({rows, 514}), gradient = torch::randn({rows, 517});
+      const torch::Tensor x = torch::randn({rows, 514}), gradient = torch::randn({rows, 2 * 517});
       EXPECT_TRUE(near(packed.Forward(ProjectionInput(x, type)), plain.Forward(ProjectionInput(x, type))));
       EXPECT_TRUE(
           near(packed.Backward(ProjectionInput(gradient, type)), plain.Backward(ProjectionInput(gradient, type))));
