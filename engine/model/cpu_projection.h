@@ -44,7 +44,7 @@ class ProjectionInput {
 
 class CpuProjection {
  public:
-  // Refers to the tensors of `linears`, which are all of the same type.
+  // Refers to the tensors of `linears`, which are of one type, and all have a bias or none.
   explicit CpuProjection(std::vector<Linear> linears) : CpuProjection(linears, PackingPays(linears)) {}
   // `packs`: libtorch has oneDNN.
   CpuProjection(std::vector<Linear> linears, bool packs);
