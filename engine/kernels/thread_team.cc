@@ -21,6 +21,12 @@ void Pause() {
 #endif
 }
 
+// Between two looks at what other threads have done.
+void Look(int looks) {
+  Pause();
+  if (looks % 64 == 63) GiveWay();
+}
+
 }  // namespace
 
 int ThreadCount(int threads, int64_t parameters) {
@@ -45,7 +51,7 @@ void ThreadTeam::ParallelFor(int64_t count, int64_t grain,
   const int64_t parts = std::min(kPartsPerThread * size(), count / std::max<int64_t>(grain, 1));
   if (helpers_.empty() || parts <= 1 || busy_.test_and_set(std::memory_order_acquire)) {
     if (count > 0) body(0, count);
-    return;
+    return GiveWay();
   }
   loop_ = {.body = &body, .count = count, .parts = static_cast<uint32_t>(parts)};
   unfinished_.store(loop_.parts, std::memory_order_relaxed);
@@ -56,7 +62,7 @@ void ThreadTeam::ParallelFor(int64_t count, int64_t grain,
   while (RunPart()) {
   }
   for (int looks = 0; unfinished_.load(std::memory_order_acquire) != 0; ++looks) {
-    looks < kLooksBeforeSleep ? Pause() : std::this_thread::yield();
+    looks < kLooksBeforeSleep ? Look(looks) : std::this_thread::yield();
   }
   busy_.clear(std::memory_order_release);
 }
@@ -71,13 +77,16 @@ bool ThreadTeam::RunPart() {
   const int64_t part = static_cast<uint32_t>(unclaimed) - 1;
   (*loop_.body)(loop_.count * part / loop_.parts, loop_.count * (part + 1) / loop_.parts);
   unfinished_.fetch_sub(1, std::memory_order_release);
+  GiveWay();
   return true;
 }
 
 void ThreadTeam::Help() {
   LowerThreadPriority();
   for (uint32_t seen = 0; !stopping_;) {
-    for (int looks = 0; looks < kLooksBeforeSleep && round_.load(std::memory_order_acquire) == seen; ++looks) Pause();
+    for (int looks = 0; looks < kLooksBeforeSleep && round_.load(std::memory_order_acquire) == seen; ++looks) {
+      Look(looks);
+    }
     round_.wait(seen, std::memory_order_acquire);
     seen = round_.load(std::memory_order_acquire);
     while (RunPart()) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/base/thread_priority.h"
 #include "engine/kernels/attention_rows.h"
 #include "engine/kernels/backward.h"
 #include "engine/kernels/elementwise.h"
@@ -64,7 +65,10 @@ class CpuGradient::Rows {
   template <typename Body>
   void ForGroups(const Body& body) const {
     const int64_t groups = config_.num_key_value_heads, columns = config_.num_heads / groups * config_.head_dim;
-    for (int64_t group = 0; group < groups; ++group) body(group, group * columns);
+    for (int64_t group = 0; group < groups; ++group) {
+      body(group, group * columns);
+      GiveWay();
+    }
   }
 
   const CpuGradient& pass_;

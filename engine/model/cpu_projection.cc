@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/base/thread_priority.h"
 #include "engine/model/cpu_tensors.h"
 
 namespace nabla {
@@ -35,8 +36,10 @@ torch::Tensor MultiplyPacked(const torch::Tensor& x, const torch::Tensor& packed
           .typed<torch::Tensor(const torch::Tensor&, const torch::Tensor&, const std::optional<torch::Tensor>&,
                                std::string_view, torch::List<std::optional<at::Scalar>>,
                                std::optional<std::string_view>)>();
-  return op.call(x, packed, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt, "none",
-                 torch::List<std::optional<at::Scalar>>(), std::nullopt);
+  torch::Tensor out = op.call(x, packed, bias.defined() ? std::optional<torch::Tensor>(bias) : std::nullopt, "none",
+                              torch::List<std::optional<at::Scalar>>(), std::nullopt);
+  GiveWay();
+  return out;
 }
 
 }  // namespace
