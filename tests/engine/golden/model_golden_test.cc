@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -75,16 +76,16 @@ void ExpectNear(const Json& expected, const torch::Tensor& actual, double tolera
                               << values[where].item<double>();
 }
 
-// One golden folder, loaded in float32 on the test device. What is decoded and scored is `recorded` for gradients, as a
+// One golden folder, loaded on the test device. What is decoded and scored is `recorded` for gradients, as a
 // server does by default, or they run passes of their own.
 class Case {
  public:
-  explicit Case(const std::string& folder) {
+  explicit Case(const std::string& folder, const std::string& dtype = "float32") {
     std::ifstream(folder + "/golden.json") >> golden;
-    model = Load(folder + "/lm");
+    model = Load(folder + "/lm", dtype);
     runner = NewRunner(model, kKvTokens, NewBudget());
-    classifier = Reward(Load(folder + "/rm"), RewardKind::kClassifier);
-    judge = Reward(Load(folder + "/judge"), RewardKind::kLikelihood);
+    classifier = Reward(Load(folder + "/rm", dtype), RewardKind::kClassifier);
+    judge = Reward(Load(folder + "/judge", dtype), RewardKind::kLikelihood);
   }
 
   // The prompt run through the model, the greedy continuation rolled out.
@@ -123,8 +124,8 @@ class Case {
   static constexpr int64_t kKvTokens = 16384;
 
   static std::shared_ptr<MemoryBudget> NewBudget() { return std::make_shared<MemoryBudget>(int64_t{1} << 30); }
-  static std::shared_ptr<const Model> Load(const std::string& folder) {
-    auto loaded = Model::Load(folder, "float32", TestDevice(), 0);
+  static std::shared_ptr<const Model> Load(const std::string& folder, const std::string& dtype) {
+    auto loaded = Model::Load(folder, dtype, TestDevice(), 0);
     EXPECT_TRUE(loaded.ok()) << loaded.status();
     return *std::move(loaded);
   }
@@ -242,6 +243,37 @@ TEST_P(ModelGoldenTest, GradientWithJudge) {
     c.recorded = recorded;
     CheckGradient(c, *c.judge, golden["gradient_norms"], golden["gradient_first_row"], nullptr);
   }
+}
+
+// What bfloat16 costs, weights included: the size of the difference to float32's values over the size of those, to be
+// read in the output. The bound tells rounding from what is wrong, which is off by its own size and more.
+TEST_P(ModelGoldenTest, Bfloat16IsNearFloat32) {
+  Case c(GetParam(), "bfloat16");
+  const auto response = c.golden["greedy_24"].get<std::vector<int32_t>>();
+  const auto expect_near = [](const Json& expected, const torch::Tensor& actual, const std::string& what) {
+    const torch::Tensor exact = torch::tensor(expected.get<std::vector<double>>(), torch::kFloat64);
+    const torch::Tensor values = actual.to(torch::kCPU, torch::kFloat64).view({-1});
+    const double error = ((values - exact).norm() / exact.norm()).item<double>();
+    std::cout << "bfloat16, " << what << ": " << 100 * error << " % off" << std::endl;
+    EXPECT_LT(error, 0.5) << what;
+  };
+  const auto session = c.Greedy(24, &c.discard);
+  ASSERT_TRUE(session->RollOut({.temperature = 0}, Session::Stream::kDraft).ok());
+  expect_near(c.golden["prompt_last_logits"], c.model->Head(session->state().hidden[0]), "logits");
+  const auto check_gradient = [&](const LocalRewardModel& reward, const Json& first_row, const Json& norms,
+                                  const std::string& what) {
+    ResponseScorer scorer = c.Scorer(reward, 24);
+    RefinementOptions options;
+    options.reward_weight = c.golden["gradient"]["reward_coeff"];
+    options.likelihood_weight = c.golden["gradient"]["nll_coeff"];
+    auto field = GradientField::Compute(session->state(), scorer, options, response, 0);
+    ASSERT_TRUE(field.ok()) << field.status();
+    expect_near(first_row, field->Rows(0, 1).value(), "first row of G, " + what);
+    expect_near(norms, torch::tensor(field->Norms().value(), torch::kFloat64), "norms of G, " + what);
+  };
+  const Json &classifier = c.golden["gradient"], &judge = c.golden["judge_likelihood"];
+  check_gradient(*c.classifier, classifier["first_row"], classifier["norms"], "classifier");
+  check_gradient(*c.judge, judge["gradient_first_row"], judge["gradient_norms"], "judge");
 }
 
 void CheckRefinement(Case& c, const LocalRewardModel& reward, const Json& golden) {
