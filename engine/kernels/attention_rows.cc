@@ -101,7 +101,7 @@ class AttentionOfRows::Operands {
       } else {
         std::memcpy(narrow, row, size * sizeof(uint16_t));
       }
-      std::fill(narrow + size, narrow + to_row, uint16_t{0});
+      std::memset(narrow + size, 0, (to_row - size) * sizeof(uint16_t));
     }
   }
 
