@@ -53,6 +53,12 @@ absl::Status Batcher::RunAlone(const std::function<absl::Status()>& work) {
   return Await(alone_, absl::MakeSpan(&call, 1));
 }
 
+void Batcher::RunWhenIdle(std::function<void()> piece) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  when_idle_.push_back(std::move(piece));
+  work_arrived_.notify_one();
+}
+
 absl::Status Batcher::Await(std::deque<Call*>& queue, absl::Span<Call> calls) {
   std::unique_lock<std::mutex> lock(mutex_);
   if (!failure_.ok()) return failure_;
@@ -95,14 +101,27 @@ void Batcher::Loop() {
       if (stopping_) return;
       last_progress_ = absl::InfiniteFuture();
       owed_to_steps_ = absl::ZeroDuration();
-      work_arrived_.wait(lock, [this] { return stopping_ || !jobs_.empty() || !alone_.empty(); });
       passes_since_idle_ = 0;
+      if (!when_idle_.empty()) {
+        RunNextIdle(lock);
+        continue;
+      }
+      work_arrived_.wait(lock,
+                         [this] { return stopping_ || !jobs_.empty() || !alone_.empty() || !when_idle_.empty(); });
       continue;
     }
     const bool alone = !alone_.empty() && (jobs_.empty() || owed_to_steps_ <= absl::ZeroDuration());
     alone ? RunNextAlone(lock) : RunStep(lock);
     last_progress_ = absl::Now();
   }
+}
+
+void Batcher::RunNextIdle(std::unique_lock<std::mutex>& lock) {
+  const std::function<void()> piece = std::move(when_idle_.front());
+  when_idle_.pop_front();
+  lock.unlock();
+  piece();
+  lock.lock();
 }
 
 void Batcher::RunNextAlone(std::unique_lock<std::mutex>& lock) {

@@ -3,6 +3,7 @@
 //   Batcher batcher({.max_batch_tokens = 128});
 //   NABLA_RETURN_IF_ERROR(batcher.Run(model, job));                  // blocks until the job is done
 //   NABLA_RETURN_IF_ERROR(batcher.RunAlone([&] { return Gradient(); }));  // between two steps, on the same thread
+//   batcher.RunWhenIdle([=] { … });                                  // returns at once
 //
 // Continuous batching: a job joins before the next step and leaves with its last one. Passes that only one request can
 // use (gradients) run alone between two steps, and decoding then gets at least the time that it was kept waiting: a
@@ -78,6 +79,9 @@ class Batcher {
   // All at once; blocks until the last is done. The first error in their order.
   absl::Status Run(BatchModel& model, absl::Span<BatchJob* const> jobs);
   absl::Status RunAlone(const std::function<absl::Status()>& work);
+  // Work that nobody waits for, on the execution thread whenever it has no other; whoever comes meanwhile waits for its
+  // end, so give it in small pieces. In the order given; what is left when the batcher goes is never done.
+  void RunWhenIdle(std::function<void()> piece);
 
   bool healthy() const;
   int calls_in_progress() const;  // jobs of Run, and calls of RunAlone
@@ -99,6 +103,7 @@ class Batcher {
   void Loop();
   void RunStep(std::unique_lock<std::mutex>& lock);
   void RunNextAlone(std::unique_lock<std::mutex>& lock);
+  void RunNextIdle(std::unique_lock<std::mutex>& lock);
   std::vector<Call*> ChooseStep(std::vector<BatchShare>& shares) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void Finish(Call& call, absl::Status status);
   void EndAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // with failure_
@@ -108,6 +113,7 @@ class Batcher {
   std::condition_variable work_arrived_;
   std::deque<Call*> jobs_ ABSL_GUARDED_BY(mutex_);   // in progress, the longest unserved first
   std::deque<Call*> alone_ ABSL_GUARDED_BY(mutex_);  // waiting
+  std::deque<std::function<void()>> when_idle_ ABSL_GUARDED_BY(mutex_);
   int calls_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);

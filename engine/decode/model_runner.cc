@@ -24,6 +24,28 @@ absl::Status ModelRunner::Compute(const std::function<void()>& work) const {
   });
 }
 
+void ModelRunner::PrepareGradients() const {
+  const CpuGradient* const gradient = model_->body().cpu_gradient();
+  if (gradient == nullptr) return;
+  std::vector<const CpuProjection*> projections = gradient->projections();
+  projections.push_back(&model_->head_projection());
+  for (const CpuProjection* projection : projections) {
+    batcher_->RunWhenIdle([model = model_, projection] {
+      // Where there is no memory for it, the first gradient tells.
+      const auto prepare = [projection](bool forward) {
+        GuardTorch([&] {
+          const torch::InferenceMode inference;
+          forward ? projection->PrepareForward() : projection->PrepareBackward();
+          return absl::OkStatus();
+        }).IgnoreError();
+      };
+      model->team().ParallelFor(2, /*grain=*/1, [&](int64_t begin, int64_t end) {
+        for (int64_t way = begin; way < end; ++way) prepare(way == 0);
+      });
+    });
+  }
+}
+
 absl::StatusOr<int64_t> ModelRunner::RunPass(absl::Span<const BatchShare> shares) {
   return GuardTorch([&] { return RunSlices(shares); });
 }

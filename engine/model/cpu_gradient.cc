@@ -35,6 +35,14 @@ CpuGradient::CpuGradient(const DecoderWeights& weights) : weights_(weights), fin
   }
 }
 
+std::vector<const CpuProjection*> CpuGradient::projections() const {
+  std::vector<const CpuProjection*> all;
+  for (const Layer& layer : layers_) {
+    all.insert(all.end(), {&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down});
+  }
+  return all;
+}
+
 // Rows [begin, end) of a pass. What several parts share is in the tape, whose tensors are written, or given.
 class CpuGradient::Rows {
  public:

@@ -47,6 +47,9 @@ class CpuGradient {
   // Refers to the tensors of `weights`, float32 or bfloat16 ones.
   explicit CpuGradient(const DecoderWeights& weights);
 
+  // Every product with frozen weights.
+  std::vector<const CpuProjection*> projections() const;
+
   // Hidden states [n, H] of n tokens behind the first `prefix_length` of `prefix`.
   torch::Tensor Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length, Tape& tape,
                         ThreadTeam& team) const;

@@ -80,11 +80,23 @@ torch::Tensor CpuProjection::Stacked() const {
   return torch::cat(weights);
 }
 
+void CpuProjection::PrepareForward() const {
+  if (!packs_ || kernels::MultipliesByTiles(TypeOf(linears_.front().weight), inputs_)) return;
+  std::call_once(forward_->once, [&] { forward_->weight = Pack(Stacked()); });
+}
+
+void CpuProjection::PrepareBackward() const {
+  const bool by_tiles = kernels::MultipliesByTiles(TypeOf(linears_.front().weight), outputs_);
+  if (!packs_ && !by_tiles) return;
+  std::call_once(backward_->once, [&] {
+    const torch::Tensor transposed = Stacked().t().contiguous();
+    backward_->weight = by_tiles ? transposed : Pack(transposed);
+  });
+}
+
 torch::Tensor CpuProjection::Forward(const ProjectionInput& x) const {
-  if (packs_ && !x.tiles_.has_value()) {
-    std::call_once(forward_->once, [&] { forward_->weight = Pack(Stacked()); });
-    return MultiplyPacked(x.x_, forward_->weight, bias_);
-  }
+  PrepareForward();
+  if (packs_ && !x.tiles_.has_value()) return MultiplyPacked(x.x_, forward_->weight, bias_);
   const int64_t rows = x.tiles_.has_value() ? x.tiles_->rows() : x.x_.size(0);
   const torch::ScalarType type = x.tiles_.has_value() ? torch::kFloat32 : x.x_.scalar_type();
   const torch::Tensor out = torch::empty({rows, outputs_}, type);
@@ -104,17 +116,14 @@ torch::Tensor CpuProjection::Forward(const ProjectionInput& x) const {
 }
 
 torch::Tensor CpuProjection::Backward(const ProjectionInput& gradient) const {
+  PrepareBackward();
   if (gradient.tiles_.has_value()) {
-    std::call_once(backward_->once, [&] { backward_->weight = Stacked().t().contiguous(); });
     const torch::Tensor at_x = torch::empty({gradient.tiles_->rows(), inputs_}, torch::kFloat32);
     kernels::Linear(MatrixOf(backward_->weight), *gradient.tiles_, /*bias=*/nullptr, at_x.data_ptr<float>(), inputs_, 0,
                     inputs_);
     return at_x;
   }
-  if (packs_) {
-    std::call_once(backward_->once, [&] { backward_->weight = Pack(Stacked().t().contiguous()); });
-    return MultiplyPacked(gradient.x_, backward_->weight, {});
-  }
+  if (packs_) return MultiplyPacked(gradient.x_, backward_->weight, {});
   torch::Tensor at_x;
   int64_t at = 0;
   for (const Linear& linear : linears_) {

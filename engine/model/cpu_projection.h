@@ -52,6 +52,10 @@ class CpuProjection {
   // Whether such weights are to be packed on this machine.
   static bool PackingPays(const std::vector<Linear>& linears);
 
+  // Makes the copies of the weights that Forward or Backward makes when it is first called.
+  void PrepareForward() const;
+  void PrepareBackward() const;
+
   torch::Tensor Forward(const ProjectionInput& x) const;
   torch::Tensor Backward(const ProjectionInput& gradient) const;
 

@@ -65,6 +65,7 @@ class Transformer {
                                                                                 int64_t first, const KvCache& cache,
                                                                                 const RecordedRows& record) const;
   bool can_record() const { return cpu_gradient_ != nullptr; }
+  const CpuGradient* cpu_gradient() const { return cpu_gradient_.get(); }  // null on other devices
   // The same for autograd, as other devices do it.
   torch::Tensor ForwardWithTorch(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length) const;
 

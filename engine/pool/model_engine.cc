@@ -184,7 +184,11 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
       infos_.guard_models.push_back(guards_.back().model->info());
     }
   }
-  if (reward_) infos_.reward_model = reward_->model->info();
+  if (reward_) {
+    infos_.reward_model = reward_->model->info();
+    runner_->PrepareGradients();
+    if (reward_->runner != nullptr) reward_->runner->PrepareGradients();
+  }
   return absl::OkStatus();
 }
 

@@ -76,7 +76,10 @@ absl::StatusOr<std::unique_ptr<LocalRewardModel>> LocalRewardModel::Load(const R
                          Model::Load(options.path, options.dtype, device, options.max_length, team));
   const int64_t tokens = kv_cache_bytes / KvPool::BytesPerToken(model->config(), model->dtype());
   auto pool = std::make_shared<KvPool>(model->config(), tokens, model->dtype(), model->device());
-  return Create(std::make_shared<ModelRunner>(std::move(model), std::move(pool), batcher), options);
+  auto runner = std::make_shared<ModelRunner>(std::move(model), std::move(pool), batcher);
+  NABLA_ASSIGN_OR_RETURN(std::unique_ptr<LocalRewardModel> judge, Create(runner, options));
+  runner->PrepareGradients();
+  return judge;
 }
 
 absl::StatusOr<std::unique_ptr<LocalRewardModel>> LocalRewardModel::Create(std::shared_ptr<ModelRunner> runner,
