@@ -83,16 +83,15 @@ def by_turns(repetitions, theirs, ours):
 def run_both(arguments, models, dtype):
     """Figures of transformers, of Nabla, Nabla's limits, and the tokens of a request of either (None without one)."""
     names = [name for _, name, _, _ in WORK]
+    only = "generate,gradient,refine" + (",request" if arguments.request else "")
     theirs, ours, limits = by_turns(arguments.repetitions,
-                                    lambda: run_transformers(arguments, models, dtype, "generate,gradient,refine"),
-                                    lambda: run_benchmarks(arguments, dtype, names[:-1]))
-    theirs = {name: theirs[name] for name, *_ in WORK if name in theirs}
-    if not arguments.request:
-        return theirs, ours, limits, None, None
-    whole = run_transformers(arguments, models, dtype, "request")
-    theirs["request_s"] = whole["request_s"]
-    ours.update(run_benchmarks(arguments, dtype, names[-1:])[0])
-    return theirs, ours, limits, whole["request_ids"], [int(token) for token in ours[names[-1]]["label"].split(",")]
+                                    lambda: run_transformers(arguments, models, dtype, only),
+                                    lambda: run_benchmarks(arguments, dtype,
+                                                           names if arguments.request else names[:-1]))
+    their_tokens, our_tokens = theirs.get("request_ids"), None
+    if arguments.request:
+        our_tokens = [int(token) for token in ours[names[-1]]["label"].split(",")]
+    return {name: theirs[name] for name, *_ in WORK if name in theirs}, ours, limits, their_tokens, our_tokens
 
 
 def kind_of_cpu():
@@ -193,7 +192,7 @@ if __name__ == "__main__":
     parser.add_argument("--models", default=str(harness.ROOT / "build/smollm2"), help="folder of both (default %(default)s)")
     parser.add_argument("--dtypes", default="float32,bfloat16", help="number types (default %(default)s)")
     parser.add_argument("--repetitions", type=int, default=5, help="of which the median is taken (default %(default)s)")
-    parser.add_argument("--request", action="store_true", help="a whole ∇ request too, once (minutes)")
+    parser.add_argument("--request", action="store_true", help="a whole ∇ request too (minutes each)")
     parser.add_argument("--check", action="store_true", help="compare with ratios.json instead of with the goals")
     parser.add_argument("--record", action="store_true", help="write ratios.json")
     parser.add_argument("--python", default=sys.executable, help="one that has torch and transformers (default %(default)s)")
