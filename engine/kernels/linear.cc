@@ -175,19 +175,33 @@ void Linear(const WeightMatrix& matrix, const float* x, int64_t rows, const floa
   }
 }
 
+float Quantize(const float* row, int64_t count, int8_t* out) {
+  const hn::ScalableTag<float> d;
+  const hn::Rebind<int8_t, decltype(d)> d8;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), whole = count / lanes * lanes;
+  auto sizes = hn::Zero(d);
+  for (int64_t i = 0; i < whole; i += lanes) sizes = hn::Max(sizes, hn::Abs(hn::LoadU(d, row + i)));
+  float largest = hn::GetLane(hn::MaxOfLanes(d, sizes));
+  for (int64_t i = whole; i < count; ++i) largest = std::max(largest, std::abs(row[i]));
+  const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
+  for (int64_t i = 0; i < whole; i += lanes) {
+    const auto numbers = hn::Mul(hn::LoadU(d, row + i), hn::Set(d, inverse));
+    hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(numbers)), d8, out + i);
+  }
+  for (int64_t i = whole; i < count; ++i) out[i] = static_cast<int8_t>(std::nearbyint(row[i] * inverse));
+  return scale;
+}
+
 }  // namespace nabla::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace nabla::kernels {
 HWY_EXPORT(Linear);
+HWY_EXPORT(Quantize);
 
 float QuantizeRow(const float* row, int64_t count, int8_t* out) {
-  float largest = 0;
-  for (int64_t i = 0; i < count; ++i) largest = std::max(largest, std::abs(row[i]));
-  const float scale = largest / 127, inverse = largest > 0 ? 127 / largest : 0;
-  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<int8_t>(std::nearbyint(row[i] * inverse));
-  return scale;
+  return HWY_DYNAMIC_DISPATCH(Quantize)(row, count, out);
 }
 
 bool MultipliesByTiles(NumberType weights, int64_t inputs) {
