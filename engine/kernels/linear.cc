@@ -208,21 +208,16 @@ bool MultipliesByTiles(NumberType weights, int64_t inputs) {
   return weights == NumberType::kBfloat16 && TilesFit(inputs);
 }
 
-LinearInput LinearInput::InPieces(const float* x, int64_t rows, int64_t inputs, NumberType weights) {
-  LinearInput input;
-  input.x_ = x, input.rows_ = rows, input.inputs_ = inputs;
-  if (MultipliesByTiles(weights, inputs)) {
-    input.pairs_.resize(rows * inputs / 2);
-  } else if (weights == NumberType::kBfloat16 && HasPairProducts()) {
-    input.narrow_.resize(rows * inputs);
-  } else if (weights == NumberType::kBfloat16) {
-    input.rounded_.resize(rows * inputs);
-  }
-  return input;
+void LinearInput::AssignInPieces(const float* x, int64_t rows, int64_t inputs, NumberType weights) {
+  x_ = x, rows_ = rows, inputs_ = inputs;
+  const bool tiles = MultipliesByTiles(weights, inputs), rounds = weights == NumberType::kBfloat16 && !tiles;
+  pairs_.resize(tiles ? rows * inputs / 2 : 0);
+  narrow_.resize(rounds && HasPairProducts() ? rows * inputs : 0);
+  rounded_.resize(rounds && !HasPairProducts() ? rows * inputs : 0);
 }
 
-LinearInput::LinearInput(const float* x, int64_t rows, int64_t inputs, NumberType weights)
-    : LinearInput(InPieces(x, rows, inputs, weights)) {
+void LinearInput::Assign(const float* x, int64_t rows, int64_t inputs, NumberType weights) {
+  AssignInPieces(x, rows, inputs, weights);
   Take(0, inputs);
 }
 

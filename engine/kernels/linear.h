@@ -31,12 +31,16 @@ float QuantizeRow(const float* row, int64_t count, int8_t* out);
 // x [rows, inputs] as the products with weights of a type want it. Refers to x, which must outlive it and not change.
 class LinearInput {
  public:
-  LinearInput(const float* x, int64_t rows, int64_t inputs, NumberType weights);
+  LinearInput(const float* x, int64_t rows, int64_t inputs, NumberType weights) { Assign(x, rows, inputs, weights); }
+  LinearInput() = default;  // to be assigned
+
+  // As if made anew, in the memory that is there.
+  void Assign(const float* x, int64_t rows, int64_t inputs, NumberType weights);
 
   // The same in pieces, for x whose columns come from several threads: Take(begin, end) once columns [begin, end) are
   // there, until all were. Both are multiples of kTogether, or `end` is `inputs`. Pieces may be taken at the same time.
   static constexpr int64_t kTogether = 32;
-  static LinearInput InPieces(const float* x, int64_t rows, int64_t inputs, NumberType weights);
+  void AssignInPieces(const float* x, int64_t rows, int64_t inputs, NumberType weights);
   void Take(int64_t begin, int64_t end);
 
   int64_t rows() const { return rows_; }
@@ -47,8 +51,6 @@ class LinearInput {
   const float* numbers() const { return rounded_.empty() ? x_ : rounded_.data(); }  // [rows, inputs]
 
  private:
-  LinearInput() = default;
-
   const float* x_ = nullptr;
   int64_t rows_ = 0;
   int64_t inputs_ = 0;

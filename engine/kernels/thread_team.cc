@@ -46,8 +46,7 @@ ThreadTeam::~ThreadTeam() {
   for (std::thread& helper : helpers_) helper.join();
 }
 
-void ThreadTeam::ParallelFor(int64_t count, int64_t grain,
-                             const std::function<void(int64_t begin, int64_t end)>& body) {
+void ThreadTeam::ParallelFor(int64_t count, int64_t grain, absl::FunctionRef<void(int64_t begin, int64_t end)> body) {
   const int64_t parts = std::min(kPartsPerThread * size(), count / std::max<int64_t>(grain, 1));
   if (helpers_.empty() || parts <= 1 || busy_.test_and_set(std::memory_order_acquire)) {
     if (count > 0) body(0, count);

@@ -13,9 +13,10 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <thread>
 #include <vector>
+
+#include "absl/functional/function_ref.h"
 
 namespace nabla {
 
@@ -35,11 +36,11 @@ class ThreadTeam {
   int size() const { return static_cast<int>(helpers_.size()) + 1; }
 
   // Calls body(begin, end) for parts of [0, count), none smaller than `grain` but the only one.
-  void ParallelFor(int64_t count, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& body);
+  void ParallelFor(int64_t count, int64_t grain, absl::FunctionRef<void(int64_t begin, int64_t end)> body);
 
  private:
   struct Loop {
-    const std::function<void(int64_t, int64_t)>* body = nullptr;
+    const absl::FunctionRef<void(int64_t, int64_t)>* body = nullptr;
     int64_t count = 0;
     uint32_t parts = 0;
   };

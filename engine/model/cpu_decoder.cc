@@ -3,6 +3,8 @@
 #include <hwy/aligned_allocator.h>
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "engine/base/thread_priority.h"
 #include "engine/kernels/attention.h"
@@ -19,9 +21,6 @@ constexpr int64_t kMultiplicationsPerTask = 150'000;
 constexpr int64_t kMultiplicationsPerPiece = 20'000'000;
 // Outputs of a product are divided by as many, which the kernels take at once, here and as the next product's input.
 constexpr int64_t kOutputsTogether = kernels::LinearInput::kTogether;
-
-// Begins where a cache line does: rows that straddle lines cost the products a quarter of their speed.
-using Numbers = hwy::AlignedFreeUniquePtr<float[]>;
 
 // Calls body(begin, end) for parts of a product's outputs, or of several products' that have the same x and as many.
 template <typename Body>
@@ -68,11 +67,12 @@ CpuDecoder::CpuDecoder(const DecoderWeights& weights, const Quantizer& quantize)
   }
 }
 
-// One pass over all slices. n rows, one a token.
+// One pass over all slices. n rows, one a token. One at a time on a thread, which keeps what passes work in.
 class CpuDecoder::Pass {
  public:
   Pass(const CpuDecoder& decoder, absl::Span<const Slice> slices, ThreadTeam& team)
       : decoder_(decoder), config_(decoder.weights_.config), team_(team) {
+    rows_.clear();
     for (const Slice& slice : slices) {
       AddRows(*slice.cache, slice.cache->length(), slice.ids, slice.record, slice.hidden_rows());
     }
@@ -83,14 +83,15 @@ class CpuDecoder::Pass {
   Pass(const CpuDecoder& decoder, const KvCache& cache, int64_t position, absl::Span<const int32_t> ids,
        RecordedRows& record, ThreadTeam& team)
       : decoder_(decoder), config_(decoder.weights_.config), team_(team), stores_(false) {
+    rows_.clear();
     AddRows(cache, position, ids, &record, static_cast<int64_t>(ids.size()));
     Allocate();
   }
 
   void Run(torch::Tensor& out) {
     RunLayers();
-    Norm(decoder_.final_norm_, change_.get());
-    kernels::Narrow(TypeOf(out), change_.get(), out.numel(), out.data_ptr());
+    Norm(decoder_.final_norm_, change_);
+    kernels::Narrow(TypeOf(out), change_, out.numel(), out.data_ptr());
   }
 
   void RunLayers() {
@@ -99,21 +100,21 @@ class CpuDecoder::Pass {
       const Layer& layer = decoder_.layers_[i];
       layer_ = static_cast<int64_t>(i);
       const kernels::KvBlocks kv = rows_.front().cache->pool().Layer(layer_);
-      RecordAll(&CpuGradient::Tape::Layer::input, x_.get(), config_.hidden_size);
-      Norm(layer.input_norm, change_.get());
+      RecordAll(&CpuGradient::Tape::Layer::input, x_, config_.hidden_size);
+      Norm(layer.input_norm, change_);
       ProjectHeads(layer, kv);
       if (i + 1 == decoder_.layers_.size()) KeepWanted();
       if (rows_.empty()) return;
-      RecordAll(&CpuGradient::Tape::Layer::query, query_.get(), queries());
+      RecordAll(&CpuGradient::Tape::Layer::query, query_, queries());
       Attend(kv);
-      AddProduct(layer.output, InputOf(mixed_.get(), layer.output));
-      RecordAll(&CpuGradient::Tape::Layer::middle, x_.get(), config_.hidden_size);
-      Norm(layer.post_attention_norm, change_.get());
+      AddProduct(layer.output, InputOf(mixed_, layer.output));
+      RecordAll(&CpuGradient::Tape::Layer::middle, x_, config_.hidden_size);
+      Norm(layer.post_attention_norm, change_);
       AddProduct(layer.down, Gate(layer));
     }
     for (int64_t i = 0; i < rows(); ++i) {
       if (rows_[i].record == nullptr) continue;
-      RecordedRows::Put(rows_[i].record->last(), rows_[i].recorded_row, 0, x_.get() + i * config_.hidden_size,
+      RecordedRows::Put(rows_[i].record->last(), rows_[i].recorded_row, 0, x_ + i * config_.hidden_size,
                         config_.hidden_size);
     }
   }
@@ -129,6 +130,18 @@ class CpuDecoder::Pass {
 
     int32_t block() const { return cache->blocks()[position / kBlockTokens]; }
     int64_t offset() const { return position % kBlockTokens; }
+  };
+
+  struct Memory {
+    hwy::AlignedFreeUniquePtr<float[]> numbers;
+    int64_t size = 0;
+    std::vector<Row> rows;
+    kernels::LinearInput input, gated;
+
+    static Memory& OfThisThread() {
+      thread_local Memory memory;
+      return memory;
+    }
   };
 
   void AddRows(const KvCache& cache, int64_t position, absl::Span<const int32_t> ids, RecordedRows* record,
@@ -150,8 +163,8 @@ class CpuDecoder::Pass {
   // Goes on with the rows whose hidden states are wanted, once all keys and values are stored.
   void KeepWanted() {
     int64_t kept = 0;
-    const auto move = [&](const Numbers& matrix, int64_t columns, int64_t from) {
-      std::copy_n(matrix.get() + from * columns, columns, matrix.get() + kept * columns);
+    const auto move = [&](float* matrix, int64_t columns, int64_t from) {
+      std::copy_n(matrix + from * columns, columns, matrix + kept * columns);
     };
     for (int64_t i = 0; i < rows(); ++i) {
       if (!rows_[i].wanted) continue;
@@ -165,11 +178,23 @@ class CpuDecoder::Pass {
     rows_.resize(kept);
   }
 
+  // Every matrix begins where a cache line does: rows that straddle lines cost the products a quarter of their speed.
   void Allocate() {
-    const auto numbers = [this](int64_t columns) { return hwy::AllocateAligned<float>(rows_.size() * columns); };
-    x_ = numbers(config_.hidden_size), change_ = numbers(config_.hidden_size);
-    query_ = numbers(queries()), mixed_ = numbers(queries()), key_ = numbers(keys()), value_ = numbers(keys());
-    gate_ = numbers(config_.intermediate_size), up_ = numbers(config_.intermediate_size);
+    constexpr int64_t kLine = 16;  // numbers
+    const std::pair<float**, int64_t> matrices[] = {{&x_, config_.hidden_size},
+                                                    {&change_, config_.hidden_size},
+                                                    {&query_, queries()},
+                                                    {&mixed_, queries()},
+                                                    {&key_, keys()},
+                                                    {&value_, keys()},
+                                                    {&gate_, config_.intermediate_size},
+                                                    {&up_, config_.intermediate_size}};
+    const auto numbers = [this](int64_t columns) { return (rows() * columns + kLine - 1) / kLine * kLine; };
+    int64_t all = 0;
+    for (const auto& [matrix, columns] : matrices) all += numbers(columns);
+    if (all > memory_.size) memory_.numbers = hwy::AllocateAligned<float>(all), memory_.size = all;
+    float* next = memory_.numbers.get();
+    for (const auto& [matrix, columns] : matrices) *matrix = std::exchange(next, next + numbers(columns));
   }
 
   // Puts columns [begin, begin + count) of a matrix of this layer into the records of the rows that have one; numbers
@@ -197,14 +222,14 @@ class CpuDecoder::Pass {
     const int64_t hidden = config_.hidden_size, bytes = hidden * embedding.element_size();
     const auto* table = static_cast<const char*>(embedding.data_ptr());
     for (int64_t i = 0; i < rows(); ++i) {
-      kernels::Widen(TypeOf(embedding), table + rows_[i].token * bytes, hidden, x_.get() + i * hidden);
+      kernels::Widen(TypeOf(embedding), table + rows_[i].token * bytes, hidden, x_ + i * hidden);
     }
   }
 
   // The norm of x, [n, H].
   void Norm(const std::vector<float>& weight, float* out) const {
     const int64_t hidden = config_.hidden_size;
-    for (int64_t i = 0; i < rows(); ++i) NormRow(weight, x_.get() + i * hidden, out + i * hidden);
+    for (int64_t i = 0; i < rows(); ++i) NormRow(weight, x_ + i * hidden, out + i * hidden);
   }
 
   void NormRow(const std::vector<float>& weight, const float* x, float* out) const {
@@ -212,8 +237,10 @@ class CpuDecoder::Pass {
                      out);
   }
 
-  kernels::LinearInput InputOf(const float* x, const Product& product) const {
-    return {x, rows(), product.weight.inputs, product.weight.type};
+  // Until the next one is asked for.
+  const kernels::LinearInput& InputOf(const float* x, const Product& product) const {
+    memory_.input.Assign(x, rows(), product.weight.inputs, product.weight.type);
+    return memory_.input;
   }
 
   static void Multiply(const Product& product, const kernels::LinearInput& input, int64_t begin, int64_t end,
@@ -226,7 +253,7 @@ class CpuDecoder::Pass {
   // other.
   void ProjectHeads(const Layer& layer, const kernels::KvBlocks& kv) {
     const int64_t size = config_.head_dim, heads = config_.num_heads, kv_heads = config_.num_key_value_heads;
-    const kernels::LinearInput input = InputOf(change_.get(), layer.query);
+    const kernels::LinearInput& input = InputOf(change_, layer.query);
     const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (rows() * config_.hidden_size * size));
     team_.ParallelFor(heads + 2 * kv_heads, grain, [&](int64_t begin, int64_t end) {
       const auto part = [&](const Product& product, float* out, const std::vector<float>* norm,
@@ -248,13 +275,13 @@ class CpuDecoder::Pass {
         }
       };
       using Recorded = CpuGradient::Tape::Layer;
-      part(layer.query, query_.get(), &layer.query_norm, &Recorded::raw_query,
+      part(layer.query, query_, &layer.query_norm, &Recorded::raw_query,
            [&](const Row& row, int64_t, float* x) { Rotate(row, x); });
-      part(layer.key, key_.get(), &layer.key_norm, &Recorded::raw_key, [&](const Row& row, int64_t head, float* x) {
+      part(layer.key, key_, &layer.key_norm, &Recorded::raw_key, [&](const Row& row, int64_t head, float* x) {
         Rotate(row, x);
         if (stores_) kernels::StoreKey(kv, row.block(), row.offset(), head, x);
       });
-      part(layer.value, value_.get(), nullptr, nullptr, [&](const Row& row, int64_t head, float* x) {
+      part(layer.value, value_, nullptr, nullptr, [&](const Row& row, int64_t head, float* x) {
         if (stores_) kernels::StoreValue(kv, row.block(), row.offset(), head, x);
       });
     });
@@ -274,32 +301,34 @@ class CpuDecoder::Pass {
     for (const Row& row : rows_) longest = std::max(longest, row.position + 1);
     const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (2 * longest * config_.head_dim));
     team_.ParallelFor(rows() * heads, grain, [&](int64_t begin, int64_t end) {
-      std::vector<float> scores(longest + kBlockTokens);
+      thread_local std::vector<float> scores;
+      scores.resize(longest + kBlockTokens);
       for (int64_t task = begin; task < end; ++task) {
         const int64_t i = task / heads, head = task % heads;
         const Row& row = rows_[i];
-        const kernels::AttentionRow attention{.query = query_.get() + i * queries(),
+        const kernels::AttentionRow attention{.query = query_ + i * queries(),
                                               .blocks = row.cache->blocks().data(),
                                               .length = row.position + 1,
-                                              .out = mixed_.get() + i * queries()};
+                                              .out = mixed_ + i * queries()};
         kernels::Attend(kv, attention, heads, head, head + 1, scores.data());
       }
     });
   }
 
   // silu(gate(change_)) · up(change_), in gate_.
-  kernels::LinearInput Gate(const Layer& layer) {
+  const kernels::LinearInput& Gate(const Layer& layer) {
     const kernels::WeightMatrix& next = layer.down.weight;
-    auto gated = kernels::LinearInput::InPieces(gate_.get(), rows(), next.inputs, next.type);
-    const kernels::LinearInput input = InputOf(change_.get(), layer.gate);
+    kernels::LinearInput& gated = memory_.gated;
+    gated.AssignInPieces(gate_, rows(), next.inputs, next.type);
+    const kernels::LinearInput& input = InputOf(change_, layer.gate);
     const int64_t inner = config_.intermediate_size;
     ForOutputs(team_, layer.gate.weight, 2 * rows(), [&](int64_t begin, int64_t end) {
-      Multiply(layer.gate, input, begin, end, gate_.get());
-      Multiply(layer.up, input, begin, end, up_.get());
-      RecordColumns(&CpuGradient::Tape::Layer::gate, gate_.get(), inner, begin, end - begin);
-      RecordColumns(&CpuGradient::Tape::Layer::up, up_.get(), inner, begin, end - begin);
+      Multiply(layer.gate, input, begin, end, gate_);
+      Multiply(layer.up, input, begin, end, up_);
+      RecordColumns(&CpuGradient::Tape::Layer::gate, gate_, inner, begin, end - begin);
+      RecordColumns(&CpuGradient::Tape::Layer::up, up_, inner, begin, end - begin);
       for (int64_t i = 0; i < rows(); ++i) {
-        kernels::SiluMultiply(up_.get() + i * inner + begin, end - begin, gate_.get() + i * inner + begin);
+        kernels::SiluMultiply(up_ + i * inner + begin, end - begin, gate_ + i * inner + begin);
       }
       gated.Take(begin, end);
     });
@@ -310,9 +339,9 @@ class CpuDecoder::Pass {
   void AddProduct(const Product& product, const kernels::LinearInput& input) {
     const int64_t hidden = config_.hidden_size;
     ForOutputs(team_, product.weight, rows(), [&](int64_t begin, int64_t end) {
-      Multiply(product, input, begin, end, change_.get());
+      Multiply(product, input, begin, end, change_);
       for (int64_t i = 0; i < rows(); ++i) {
-        kernels::Add(change_.get() + i * hidden + begin, end - begin, x_.get() + i * hidden + begin);
+        kernels::Add(change_ + i * hidden + begin, end - begin, x_ + i * hidden + begin);
       }
     });
   }
@@ -323,11 +352,12 @@ class CpuDecoder::Pass {
   const bool stores_ = true;  // keys and values
   bool records_ = false;      // any row
   int64_t layer_ = 0;
-  std::vector<Row> rows_;
-  Numbers x_, change_;     // [n, H]
-  Numbers query_, mixed_;  // [n, heads · head dimension]
-  Numbers key_, value_;    // [n, key/value heads · head dimension]
-  Numbers gate_, up_;      // [n, intermediate size]
+  Memory& memory_ = Memory::OfThisThread();
+  std::vector<Row>& rows_ = memory_.rows;
+  float *x_ = nullptr, *change_ = nullptr;     // [n, H]
+  float *query_ = nullptr, *mixed_ = nullptr;  // [n, heads · head dimension]
+  float *key_ = nullptr, *value_ = nullptr;    // [n, key/value heads · head dimension]
+  float *gate_ = nullptr, *up_ = nullptr;      // [n, intermediate size]
 };
 
 torch::Tensor CpuDecoder::Extend(absl::Span<const Slice> slices, ThreadTeam& team) const {
