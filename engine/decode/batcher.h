@@ -79,8 +79,9 @@ class Batcher {
   // All at once; blocks until the last is done. The first error in their order.
   absl::Status Run(BatchModel& model, absl::Span<BatchJob* const> jobs);
   absl::Status RunAlone(const std::function<absl::Status()>& work);
-  // Work that nobody waits for, on the execution thread whenever it has no other; whoever comes meanwhile waits for its
-  // end, so give it in small pieces. In the order given; what is left when the batcher goes is never done.
+  // Work that nobody waits for, on the execution thread once it has had no other for a moment; whoever comes meanwhile
+  // waits for a piece's end, so give it in small ones. In the order given; what is left when the batcher goes, or the
+  // device has failed, is never done.
   void RunWhenIdle(std::function<void()> piece);
 
   bool healthy() const;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/model/device.h"
+#include "engine/model/row_parts.h"
 
 namespace nabla {
 namespace {
@@ -31,16 +32,12 @@ void ModelRunner::PrepareGradients() const {
   projections.push_back(&model_->head_projection());
   for (const CpuProjection* projection : projections) {
     batcher_->RunWhenIdle([model = model_, projection] {
-      // Where there is no memory for it, the first gradient tells.
-      const auto prepare = [projection](bool forward) {
+      ForRowParts(model->team(), /*rows=*/2, /*parts=*/2, [&](int64_t way, int64_t, int64_t) {
+        // An error comes again, and is told, when a gradient needs it.
         GuardTorch([&] {
-          const torch::InferenceMode inference;
-          forward ? projection->PrepareForward() : projection->PrepareBackward();
+          way == 0 ? projection->PrepareForward() : projection->PrepareBackward();
           return absl::OkStatus();
         }).IgnoreError();
-      };
-      model->team().ParallelFor(2, /*grain=*/1, [&](int64_t begin, int64_t end) {
-        for (int64_t way = begin; way < end; ++way) prepare(way == 0);
       });
     });
   }

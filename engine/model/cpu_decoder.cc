@@ -3,6 +3,7 @@
 #include <hwy/aligned_allocator.h>
 
 #include <algorithm>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -192,7 +193,12 @@ class CpuDecoder::Pass {
     const auto numbers = [this](int64_t columns) { return (rows() * columns + kLine - 1) / kLine * kLine; };
     int64_t all = 0;
     for (const auto& [matrix, columns] : matrices) all += numbers(columns);
-    if (all > memory_.size) memory_.numbers = hwy::AllocateAligned<float>(all), memory_.size = all;
+    if (all > memory_.size) {
+      memory_.size = 0;
+      memory_.numbers = hwy::AllocateAligned<float>(all);
+      if (memory_.numbers == nullptr) throw std::bad_alloc();
+      memory_.size = all;
+    }
     float* next = memory_.numbers.get();
     for (const auto& [matrix, columns] : matrices) *matrix = std::exchange(next, next + numbers(columns));
   }
@@ -238,7 +244,7 @@ class CpuDecoder::Pass {
   }
 
   // Until the next one is asked for.
-  const kernels::LinearInput& InputOf(const float* x, const Product& product) const {
+  const kernels::LinearInput& InputOf(const float* x, const Product& product) {
     memory_.input.Assign(x, rows(), product.weight.inputs, product.weight.type);
     return memory_.input;
   }

@@ -7,10 +7,10 @@
 // Results are float32, or bfloat16 where a library's product of bfloat16 numbers ends in it; bfloat16 weights multiply
 // rounded numbers and add up in float32. Where the CPU has tiles for bfloat16 (AMX), products are the kernels' of
 // engine/kernels, which take the weights as they lie and are half as fast again as oneDNN's; for the way back, a
-// transposed copy of the weights is made when it is first wanted. Large float32 matrices on CPUs other than Intel's,
-// where MKL leaves AVX-512 alone, are oneDNN's on weights that are packed, for either way, when they are first wanted
-// (not measured there; on an Intel CPU it gained nothing, as weights come from memory). Everything else is libtorch's
-// plain product. Runs on the calling thread. Immutable and thread-safe.
+// transposed copy of the weights is made when it is first wanted. Other products of large matrices are oneDNN's on
+// weights that are packed, for either way, when they are first wanted (AMD Zen 4, gradients of SmolLM2: 0.68 s instead
+// of 0.87 in float32, 0.40 instead of 0.44 in bfloat16), but for float32 on an Intel CPU, where it gained nothing over
+// MKL. Everything else is libtorch's plain product. Runs on the calling thread. Immutable and thread-safe.
 #ifndef NABLA_ENGINE_MODEL_CPU_PROJECTION_H_
 #define NABLA_ENGINE_MODEL_CPU_PROJECTION_H_
 

@@ -44,6 +44,8 @@ TEST(CpuProjectionTest, PackedWeightsGiveTheSame) {
   for (const torch::ScalarType type : {torch::kFloat32, torch::kBFloat16}) {
     const Linear linear{.weight = torch::randn({517, 514}).to(type), .bias = torch::randn({517}).to(type)};
     const CpuProjection plain({linear, linear}, /*packs=*/false), packed({linear, linear}, /*packs=*/true);
+    const CpuProjection prepared({linear, linear}, /*packs=*/true);
+    prepared.PrepareForward(), prepared.PrepareBackward();
     const auto near = [type](const torch::Tensor& raw, const torch::Tensor& raw_expected) {
       const torch::Tensor value = raw.to(torch::kFloat32), expected = raw_expected.to(torch::kFloat32);
       return type == torch::kFloat32 ? torch::allclose(value, expected, 1e-5, 1e-3)
@@ -51,9 +53,12 @@ TEST(CpuProjectionTest, PackedWeightsGiveTheSame) {
     };
     for (const int64_t rows : {1, 70}) {  // the second time with what the first has packed
       const torch::Tensor x = torch::randn({rows, 514}), gradient = torch::randn({rows, 2 * 517});
-      EXPECT_TRUE(near(packed.Forward(ProjectionInput(x, type)), plain.Forward(ProjectionInput(x, type))));
-      EXPECT_TRUE(
-          near(packed.Backward(ProjectionInput(gradient, type)), plain.Backward(ProjectionInput(gradient, type))));
+      const torch::Tensor out = packed.Forward(ProjectionInput(x, type));
+      const torch::Tensor at_x = packed.Backward(ProjectionInput(gradient, type));
+      EXPECT_TRUE(near(out, plain.Forward(ProjectionInput(x, type))));
+      EXPECT_TRUE(near(at_x, plain.Backward(ProjectionInput(gradient, type))));
+      EXPECT_TRUE(torch::equal(out, prepared.Forward(ProjectionInput(x, type))));
+      EXPECT_TRUE(torch::equal(at_x, prepared.Backward(ProjectionInput(gradient, type))));
     }
   }
 }
