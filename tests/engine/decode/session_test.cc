@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <map>
 #include <thread>
 
 #include "engine/decode/session_state.h"
@@ -120,6 +122,57 @@ TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPasses) {
   EXPECT_GT(accepted, 0);
   EXPECT_GT(rejected, 0);
   EXPECT_GT(guessed, 0);
+}
+
+// The second token behind a revision comes as often as the model has it, be it foretold by the rollout before, which
+// read another token there, or by the draft model; and so the third.
+TEST_F(SessionTest, DraftedTokensAreDrawnFromTheModelsDistribution) {
+  constexpr int kRollouts = 1500;
+  constexpr int32_t kToken = 77;
+  const auto distribution = [&](std::vector<int32_t> ids) {
+    const torch::InferenceMode inference;
+    KvCache cache(runner_->kv_pool());
+    EXPECT_TRUE(cache.Prepare(static_cast<int64_t>(ids.size())).ok());
+    const torch::Tensor hidden = model_->body().Extend({{&cache, ids, /*record=*/nullptr, /*last=*/1}});
+    return model_->Head(hidden)[0].softmax(-1);
+  };
+  const auto expect = [](const std::map<int32_t, int>& counts, const torch::Tensor& probabilities) {
+    double draws = 0;
+    for (const auto& [token, count] : counts) draws += count;
+    int compared = 0;
+    for (int32_t token = 0; token < probabilities.numel(); ++token) {
+      const double expected = probabilities[token].item<double>();
+      if (expected * draws < 10) continue;  // too rare for a normal distribution of their number
+      const double deviation = std::sqrt(expected * (1 - expected) / draws);
+      const auto found = counts.find(token);
+      EXPECT_NEAR(found == counts.end() ? 0 : found->second / draws, expected, 5 * deviation) << token;
+      ++compared;
+    }
+    EXPECT_GT(compared, 1);
+  };
+  std::vector<int32_t> context = Prompt();
+  context.push_back(kToken);
+  const torch::Tensor second = distribution(context);
+  const auto likeliest = second.argmax().item<int32_t>();
+  context.push_back(likeliest);
+  const torch::Tensor third = distribution(context);
+  for (ModelRunner* const runner : {runner_.get(), drafting_runner_.get()}) {
+    usage_ = {};
+    std::map<int32_t, int> seconds, thirds;
+    for (int seed = 1; seed <= kRollouts; ++seed) {
+      const auto session =
+          Open({.max_new_tokens = 5, .seed = static_cast<uint64_t>(seed), .max_draft_tokens = 8}, runner);
+      ASSERT_TRUE(session->RollOut({.temperature = 1}, Session::Stream::kDraft).ok());
+      ASSERT_TRUE(session->Propose(kToken, {.temperature = 1}).ok());
+      const std::vector<int32_t> response = Response(*session);
+      if (response.size() > 1) ++seconds[response[1]];
+      if (response.size() > 2 && response[1] == likeliest) ++thirds[response[2]];
+    }
+    expect(seconds, second);
+    expect(thirds, third);
+    EXPECT_GT(usage_.draft_tokens_accepted, 0);
+    EXPECT_GT(usage_.draft_tokens_rejected, 0);
+  }
 }
 
 // Two that draft share the draft model's passes and the model's; a prompt may come in between.
