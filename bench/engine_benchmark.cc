@@ -17,6 +17,7 @@
 #include <future>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -153,16 +154,26 @@ class Bench {
     }
     const bool can_draft = model().device().is_cpu();
     if (can_draft) Add("draft_step", [this](benchmark::State& state) { DraftStep(state); });
-    for (const bool drafts : {false, true}) {
-      if (drafts && !can_draft) continue;
-      Add(absl::StrCat("generate/tokens:128/draft:", drafts),
-          [this, drafts](benchmark::State& state) { Generate(state, 128, drafts); });
+    // The tokens behind a prompt, and with the prompt.
+    for (const bool answers : {false, true}) {
+      const std::string name = answers ? "answer/tokens:128/" : "generate/tokens:128/";
+      for (const bool drafts : {false, true}) {
+        if (drafts && !can_draft) continue;
+        Add(absl::StrCat(name, "draft:", drafts),
+            [this, drafts, answers](benchmark::State& state) { Generate(state, 128, /*rows=*/1, drafts, answers); });
+      }
+      Add(name + "batch:8",
+          [this, answers](benchmark::State& state) { Generate(state, 128, /*rows=*/8, /*drafts=*/false, answers); });
     }
     Add("prefill/tokens:96", [this](benchmark::State& state) { Prefill(state, 96); });
     for (const int rows : {50, 200, 800}) {
-      Add(absl::StrCat("gradient/ahead:", rows), [this, rows](benchmark::State& state) { Refine(state, rows, 1); });
+      Add(absl::StrCat("gradient/ahead:", rows),
+          [this, rows](benchmark::State& state) { Refine(state, rows, 1, /*recorded=*/true); });
     }
-    Add("refine/ahead:200/iterations:20", [this](benchmark::State& state) { Refine(state, 200, 20); });
+    Add("refine/ahead:200/iterations:20",
+        [this](benchmark::State& state) { Refine(state, 200, 20, /*recorded=*/true); });
+    Add("refine_elsewhere/ahead:200/iterations:20",
+        [this](benchmark::State& state) { Refine(state, 200, 20, /*recorded=*/false); });
     Add("sampler", [this](benchmark::State& state) { Sample(state); });
     Add("tokenizer", [this](benchmark::State& state) { Tokenize(state); });
     Add("detokenizer", [this](benchmark::State& state) { Detokenize(state); });
@@ -269,26 +280,44 @@ class Bench {
              static_cast<double>(model().config().parameters()));
   }
 
-  // A greedy answer of one stream; with drafts of the int8 copy, the same tokens.
-  void Generate(benchmark::State& state, int tokens, bool drafts) const {
-    ModelRunner runner(runner_->model(), runner_->kv_pool(), batcher_.get(),
-                       drafts ? std::make_shared<const DraftModel>(runner_->model()) : nullptr);
+  // Greedy answers of `rows` streams to one prompt, which has been run before but where it `begins_anew`; with drafts
+  // of the int8 copy, the same tokens.
+  void Generate(benchmark::State& state, int tokens, int rows, bool drafts, bool begins_anew) const {
+    const auto draft = drafts ? std::make_shared<const DraftModel>(runner_->model()) : nullptr;
     const StopToken stop;
     NoSink sink;
     Usage usage;
+    std::shared_ptr<KvPool> pool = runner_->kv_pool();
     for (auto _ : state) {
       usage = {};
+      if (begins_anew) {
+        const int64_t most = kBlockTokens + static_cast<int64_t>(prompt_.size()) + rows * (tokens + 2 * kBlockTokens);
+        pool = std::make_shared<KvPool>(model().config(), most, model().dtype(), model().device());
+      }
+      ModelRunner runner(runner_->model(), pool, batcher_.get(), draft);
       const auto session =
           Session::Create(&runner, {.prompt_ids = prompt_, .max_new_tokens = tokens}, &stop, &sink, &usage);
       if (Failed(state, session.status())) return;
-      if (Failed(state, (*session)->RollOut({.temperature = 0}, Session::Stream::kCommit))) return;
+      if (rows == 1) {
+        if (Failed(state, (*session)->RollOut({.temperature = 0}, Session::Stream::kCommit))) return;
+        continue;
+      }
+      std::vector<std::unique_ptr<Session>> branches;
+      std::vector<Session*> together;
+      for (int i = 0; i < rows; ++i) {
+        absl::StatusOr<std::unique_ptr<Session>> branch = (*session)->BranchAt(/*position=*/0, /*tokens=*/{}, i);
+        if (Failed(state, branch.status())) return;
+        together.push_back(branches.emplace_back(*std::move(branch)).get());
+      }
+      if (Failed(state, (*session)->RollOutTogether(together, {.temperature = 0}, std::nullopt))) return;
     }
     state.SetItemsProcessed(state.iterations() * usage.decoded_tokens);
     state.counters["accepted"] = static_cast<double>(usage.draft_tokens_accepted);
     state.counters["rejected"] = static_cast<double>(usage.draft_tokens_rejected);
-    const double rows = static_cast<double>(usage.language_model.forward_tokens);
-    SetShare(state, LayerOperations(rows, static_cast<double>(prompt_.size()) + tokens / 2.0) + rows * HeadOperations(),
-             DecodedBytes(usage));
+    // A pass counts for each stream.
+    const double run = static_cast<double>(usage.language_model.forward_tokens);
+    SetShare(state, LayerOperations(run, static_cast<double>(prompt_.size()) + tokens / 2.0) + run * HeadOperations(),
+             DecodedBytes(usage) / rows);
   }
 
   void Prefill(benchmark::State& state, int tokens) const {
@@ -304,13 +333,14 @@ class Bench {
     SetShare(state, LayerOperations(tokens, tokens / 2.0) + HeadOperations(), WeightBytes());
   }
 
-  // RefineAhead on a scored rollout of `ahead` tokens behind the prompt, as it follows one in a request, with a
-  // learning rate that moves no argmax: one gradient through both models, then `iterations` of Adam with it.
-  void Refine(benchmark::State& state, int ahead, int iterations) const {
+  // RefineAhead on a rollout of `ahead` tokens behind the prompt with a learning rate that moves no argmax: one
+  // gradient through both models, then `iterations` of Adam with it. `recorded`: at the tokens of a greedy rollout that
+  // has been scored, as a refinement's first gradient is; else at others, as it is once an argmax has moved.
+  void Refine(benchmark::State& state, int ahead, int iterations, bool recorded) const {
     const StopToken stop;
     NoSink sink;
     Usage usage;
-    SessionState session(runner_.get(), {.prompt_ids = prompt_, .max_new_tokens = ahead, .keep_activations = true});
+    SessionState session(runner_.get(), {.prompt_ids = prompt_, .max_new_tokens = ahead, .keep_activations = recorded});
     session.stop = &stop;
     session.sink = &sink;
     session.usage = &usage;
@@ -322,8 +352,8 @@ class Bench {
     absl::StatusOr<std::unique_ptr<RewardContext>> context = reward_model_->Open({{"user", kQuestion}}, ahead, &stop);
     if (Failed(state, context.status())) return;
     ResponseScorer scorer(reward_model_.get(), map_.get(), *std::move(context), &usage.reward_model);
-    if (Failed(state, scorer.ExpectGradients())) return;
-    if (Failed(state, scorer.Score(session.response).status())) return;
+    if (recorded && (Failed(state, scorer.ExpectGradients()) || Failed(state, scorer.Score(session.response).status())))
+      return;
     for (auto _ : state) {
       std::shared_ptr<const GradientField> field;
       const absl::StatusOr<RefinementResult> result = RefineAhead(session, scorer, options, field);

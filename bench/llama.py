@@ -19,7 +19,7 @@ WORK = (
     ("prefill", f"prefill/tokens:{PROMPT}"),
     ("decode, batch 1", "generate/tokens:128/draft:0"),
     ("decode, batch 1, drafts", "generate/tokens:128/draft:1"),
-    ("decode, batch 8", "decode_step/batch:8"),
+    ("decode, batch 8", "generate/tokens:128/batch:8"),
 )
 
 
