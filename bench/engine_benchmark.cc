@@ -1,7 +1,7 @@
 // Micro-benchmarks of the engine (Google Benchmark), each with its share of what the machine can do.
 //
 //   nabla-engine-benchmark --model=lm --reward_model=rm [--dtype=bfloat16] [--device=cuda:0] [--threads=2]
-//                          [--benchmark_filter=refine]
+//                          [--rollout_weights=int8] [--benchmark_filter=refine]
 //
 // The machine's limits are measured first, in the same run: the best rate of a matrix product of the same number type,
 // and the rate at which memory is read. A benchmark's `limit_share` is the least time that those allow (by its
@@ -36,10 +36,10 @@
 #include "engine/kernels/thread_team.h"
 #include "engine/model/cpu_projection.h"
 #include "engine/model/device.h"
-#include "engine/model/draft_model.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/kv_pool.h"
 #include "engine/model/model.h"
+#include "engine/model/quantized_model.h"
 #include "engine/model/row_parts.h"
 #include "engine/pool/engine_pool.h"
 #include "engine/refine/gradient_field.h"
@@ -64,6 +64,7 @@ struct Options {
   std::string model, reward_model;
   std::string dtype = "auto";
   std::string device = "cpu";
+  std::string rollout_weights = "model";
   int threads = 0;
 };
 
@@ -136,8 +137,10 @@ class Bench {
     bench->batcher_ =
         std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = 512, .on_thread_start = UseOneTorchThread});
     bench->team_ = std::make_shared<ThreadTeam>(threads);
-    NABLA_ASSIGN_OR_RETURN(bench->runner_, bench->Load(options.model));
-    NABLA_ASSIGN_OR_RETURN(bench->reward_runner_, bench->Load(options.reward_model));
+    NABLA_ASSIGN_OR_RETURN(
+        bench->runner_,
+        bench->Load(options.model, bench->decodes_in_int8() ? RolloutWeights::kInt8 : RolloutWeights::kModel));
+    NABLA_ASSIGN_OR_RETURN(bench->reward_runner_, bench->Load(options.reward_model, RolloutWeights::kModel));
     NABLA_ASSIGN_OR_RETURN(
         bench->reward_model_,
         LocalRewardModel::Create(bench->reward_runner_, RewardModelOptions{.path = options.reward_model}));
@@ -152,7 +155,7 @@ class Bench {
     for (const int rows : {1, 4, 8, 16}) {
       Add(absl::StrCat("decode_step/batch:", rows), [this, rows](benchmark::State& state) { DecodeStep(state, rows); });
     }
-    const bool can_draft = model().device().is_cpu();
+    const bool can_draft = model().device().is_cpu() && !decodes_in_int8();
     if (can_draft) Add("draft_step", [this](benchmark::State& state) { DraftStep(state); });
     // The tokens behind a prompt, and with the prompt.
     for (const bool answers : {false, true}) {
@@ -185,15 +188,19 @@ class Bench {
 
  private:
   const Model& model() const { return *runner_->model(); }
+  bool decodes_in_int8() const { return options_.rollout_weights == "int8"; }
+  static std::shared_ptr<const QuantizedModel> Int8Copy(const Model& model) {
+    return std::make_shared<const QuantizedModel>(model.body().weights(), model.head_weight(), model.shared_team());
+  }
 
   template <typename Body>
   static void Add(const std::string& name, const Body& body) {
     benchmark::RegisterBenchmark(name.c_str(), body)->Unit(benchmark::kMillisecond)->UseRealTime();
   }
 
-  absl::StatusOr<std::shared_ptr<ModelRunner>> Load(const std::string& folder) {
+  absl::StatusOr<std::shared_ptr<ModelRunner>> Load(const std::string& folder, RolloutWeights rollout_weights) {
     NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model,
-                           Model::Load(folder, options_.dtype, options_.device, 0, team_));
+                           Model::Load(folder, options_.dtype, options_.device, 0, team_, rollout_weights));
     auto pool = std::make_shared<KvPool>(model->config(), kKvTokens, model->dtype(), model->device());
     return std::make_shared<ModelRunner>(std::move(model), std::move(pool), batcher_.get(), /*draft=*/nullptr,
                                          std::make_shared<MemoryBudget>(int64_t{1} << 30));
@@ -210,10 +217,12 @@ class Bench {
     return static_cast<double>(model().config().parameters() * model().head_weight().element_size());
   }
 
-  // Weights that the passes of decoding read, those of an int8 copy included.
+  // Weights that a pass of decoding reads.
+  double DecodeBytes() const { return decodes_in_int8() ? Int8Bytes() : WeightBytes(); }
+  double Int8Bytes() const { return static_cast<double>(model().config().parameters()); }
   double DecodedBytes(const Usage& usage) const {
-    return static_cast<double>(usage.language_model.forward_passes) * WeightBytes() +
-           static_cast<double>(usage.draft_model.forward_passes * model().config().parameters());
+    return static_cast<double>(usage.language_model.forward_passes) * DecodeBytes() +
+           static_cast<double>(usage.draft_model.forward_passes) * Int8Bytes();
   }
 
   void SetShare(benchmark::State& state, double operations, double bytes) const {
@@ -260,30 +269,29 @@ class Bench {
     }
     state.SetItemsProcessed(state.iterations() * rows);
     SetShare(state, LayerOperations(rows, static_cast<double>(prompt_.size())) + rows * HeadOperations(),
-             WeightBytes());
+             DecodeBytes());
   }
 
   // One token through the int8 copy that guesses.
   void DraftStep(benchmark::State& state) const {
     const torch::InferenceMode inference;
-    const DraftModel draft(runner_->model());
+    const std::shared_ptr<const QuantizedModel> draft = Int8Copy(model());
     KvCache cache(runner_->kv_pool());
     if (Failed(state, Extend(cache, prompt_).status())) return;
     const std::vector<int32_t> token = RandomTokens(1);
     for (auto _ : state) {
       cache.Truncate(static_cast<int64_t>(prompt_.size()));
       if (Failed(state, cache.Prepare(1))) return;
-      benchmark::DoNotOptimize(draft.Logits({{&cache, token}}));
+      benchmark::DoNotOptimize(draft->Head(draft->Extend({{&cache, token}})));
     }
     state.SetItemsProcessed(state.iterations());
-    SetShare(state, LayerOperations(1, static_cast<double>(prompt_.size())) + HeadOperations(),
-             static_cast<double>(model().config().parameters()));
+    SetShare(state, LayerOperations(1, static_cast<double>(prompt_.size())) + HeadOperations(), Int8Bytes());
   }
 
   // Greedy answers of `rows` streams to one prompt, which has been run before but where it `begins_anew`; with drafts
   // of the int8 copy, the same tokens.
   void Generate(benchmark::State& state, int tokens, int rows, bool drafts, bool begins_anew) const {
-    const auto draft = drafts ? std::make_shared<const DraftModel>(runner_->model()) : nullptr;
+    const auto draft = drafts ? Int8Copy(model()) : nullptr;
     const StopToken stop;
     NoSink sink;
     Usage usage;
@@ -415,7 +423,8 @@ class Bench {
         EnginePool::Create({.model = {.path = options_.model, .dtype = options_.dtype},
                             .reward_model = RewardModelOptions{.path = options_.reward_model, .dtype = options_.dtype},
                             .devices = {options_.device},
-                            .threads = options_.threads});
+                            .threads = options_.threads,
+                            .rollout_weights = options_.rollout_weights});
     if (Failed(state, pool.status())) return;
     NoSink sink;
     const auto answer = [&](const char* question, int max_new_tokens,
@@ -468,7 +477,7 @@ class Bench {
 
 constexpr char kUsage[] =
     "usage: nabla-engine-benchmark --model=FOLDER --reward_model=FOLDER [--dtype=auto|float32|bfloat16] "
-    "[--device=cpu|cuda:N] [--threads=N] [--benchmark_filter=REGEX …]\n";
+    "[--device=cpu|cuda:N] [--rollout_weights=model|int8] [--threads=N] [--benchmark_filter=REGEX …]\n";
 
 absl::StatusOr<Options> ParseFlags(int argc, char** argv) {
   Options options;
@@ -482,12 +491,18 @@ absl::StatusOr<Options> ParseFlags(int argc, char** argv) {
       options.dtype = std::string(argument);
     } else if (absl::ConsumePrefix(&argument, "--device=")) {
       options.device = std::string(argument);
+    } else if (absl::ConsumePrefix(&argument, "--rollout_weights=")) {
+      options.rollout_weights = std::string(argument);
     } else if (!absl::ConsumePrefix(&argument, "--threads=") || !absl::SimpleAtoi(argument, &options.threads)) {
       return absl::InvalidArgumentError(absl::StrCat("unknown argument ", argv[i]));
     }
   }
   if (options.model.empty() || options.reward_model.empty()) {
     return absl::InvalidArgumentError("--model and --reward_model are required");
+  }
+  if (options.rollout_weights != "model" && options.rollout_weights != "int8") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--rollout_weights must be model or int8, got ", options.rollout_weights));
   }
   return options;
 }

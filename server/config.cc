@@ -112,6 +112,15 @@ void ReadEngine(Settings& settings, EnginePoolOptions* pool) {
   }
   settings.Read("max_draft_tokens", 0, 64, &pool->max_draft_tokens);
   settings.Read("draft_weights", {"auto", "int8", "none"}, &pool->draft_weights);
+  settings.Read("rollout_weights", {"model", "int8"}, &pool->rollout_weights);
+  if (pool->rollout_weights != "int8") return;
+  if (std::any_of(pool->devices.begin(), pool->devices.end(), IsCuda)) {
+    settings.Fail("rollout_weights", "int8 needs engines on the CPU alone; set --devices=cpu or leave it out");
+  }
+  if (pool->draft_weights == "int8") {
+    settings.Fail("draft_weights",
+                  "int8 would guess what --rollout_weights=int8 says by itself; leave one of them out");
+  }
 }
 
 void ReadAdmission(Settings& settings, ServerSetup* setup) {

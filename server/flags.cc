@@ -68,6 +68,10 @@ NABLA_CONFIG_FLAG(
     std::string, draft_weights, "engine.draft_weights",
     "What guesses besides an earlier rollout: int8, a copy of the model with such weights; none; or auto (int8 on "
     "a CPU for weights of 64 MiB and more). Default: auto.");
+NABLA_CONFIG_FLAG(
+    std::string, rollout_weights, "engine.rollout_weights",
+    "What the language model decodes with: model, its own weights; or int8, copies of them, which answer sooner and "
+    "not quite the same, on a CPU. Gradients are taken with its own in either case. Default: model.");
 NABLA_CONFIG_FLAG(int, max_queued_requests, "admission.max_queued_requests",
                   "Requests that may wait for an engine; more get RESOURCE_EXHAUSTED. Default: 256.");
 NABLA_CONFIG_FLAG(int64_t, max_queued_tokens, "admission.max_queued_tokens",

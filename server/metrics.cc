@@ -105,9 +105,11 @@ void Metrics::AddCounters() {
   counters_.revisions_accepted = &revisions->Add({{"outcome", "accepted"}});
   counters_.revisions_rejected = &revisions->Add({{"outcome", "rejected"}});
   auto* drafts = CounterFamily(registry, "nabla_draft_tokens_total",
-                               "Tokens guessed, from an earlier rollout or by the draft model, and verified.");
-  counters_.drafts_accepted = &drafts->Add({{"outcome", "accepted"}});
-  counters_.drafts_rejected = &drafts->Add({{"outcome", "rejected"}});
+                               "Tokens guessed, by an earlier rollout or by int8 weights, and verified, by outcome.");
+  counters_.rollout_drafts_accepted = &drafts->Add({{"source", "rollout"}, {"outcome", "accepted"}});
+  counters_.rollout_drafts_rejected = &drafts->Add({{"source", "rollout"}, {"outcome", "rejected"}});
+  counters_.int8_drafts_accepted = &drafts->Add({{"source", "int8"}, {"outcome", "accepted"}});
+  counters_.int8_drafts_rejected = &drafts->Add({{"source", "int8"}, {"outcome", "rejected"}});
 }
 
 void Metrics::AddHistograms(const std::string& strategy) {
@@ -204,8 +206,12 @@ void Metrics::CountUsage(const Usage& usage) {
   counters_.rollouts->Increment(usage.rollouts);
   counters_.revisions_accepted->Increment(usage.revisions_accepted);
   counters_.revisions_rejected->Increment(usage.revisions_rejected);
-  counters_.drafts_accepted->Increment(static_cast<double>(usage.draft_tokens_accepted));
-  counters_.drafts_rejected->Increment(static_cast<double>(usage.draft_tokens_rejected));
+  counters_.rollout_drafts_accepted->Increment(
+      static_cast<double>(usage.draft_tokens_accepted - usage.int8_tokens_accepted));
+  counters_.rollout_drafts_rejected->Increment(
+      static_cast<double>(usage.draft_tokens_rejected - usage.int8_tokens_rejected));
+  counters_.int8_drafts_accepted->Increment(static_cast<double>(usage.int8_tokens_accepted));
+  counters_.int8_drafts_rejected->Increment(static_cast<double>(usage.int8_tokens_rejected));
 }
 
 std::vector<prometheus::MetricFamily> PoolGauges::Collect() const {

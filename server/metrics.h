@@ -85,8 +85,8 @@ class Metrics {
     prometheus::Counter* rollouts;
     prometheus::Counter* revisions_accepted;
     prometheus::Counter* revisions_rejected;
-    prometheus::Counter* drafts_accepted;
-    prometheus::Counter* drafts_rejected;
+    prometheus::Counter *rollout_drafts_accepted, *rollout_drafts_rejected;
+    prometheus::Counter *int8_drafts_accepted, *int8_drafts_rejected;
   };
 
   void AddCounters();

@@ -108,7 +108,7 @@ void ModelRunner::Draft(absl::Span<const BatchShare> shares) const {
     if (jobs.empty()) break;
     std::vector<Slice> slices;
     for (SequenceJob* job : jobs) slices.push_back({&job->cache(), job->pending().last(1)});
-    const torch::Tensor logits = draft_->Logits(slices);
+    const torch::Tensor logits = draft_->Head(draft_->Extend(slices));
     const float* row = logits.data_ptr<float>();
     const auto vocabulary = static_cast<size_t>(logits.size(1));
     const auto wants_no_more = [&](SequenceJob* job) {

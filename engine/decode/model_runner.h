@@ -1,6 +1,6 @@
 // A model as the batcher drives it: one forward pass over the sequences of several requests. Includes torch.
 //
-//   ModelRunner runner(model, pool, &batcher, std::make_shared<const DraftModel>(model));   // or without drafts
+//   ModelRunner runner(model, pool, &batcher, /*draft=*/quantized);   // null: without drafts
 //   NABLA_RETURN_IF_ERROR(runner.Run(job));          // blocks; the job's functions are called on the execution thread
 //   KvCache cache(runner.kv_pool());
 //
@@ -21,11 +21,11 @@
 #include "absl/types/span.h"
 #include "engine/base/stop_token.h"
 #include "engine/decode/batcher.h"
-#include "engine/model/draft_model.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/kv_pool.h"
 #include "engine/model/memory_budget.h"
 #include "engine/model/model.h"
+#include "engine/model/quantized_model.h"
 
 namespace nabla {
 
@@ -66,7 +66,8 @@ class ModelRunner : public BatchModel {
   // `draft` may be null.
   // `activations`: what recorded rows of all its sequences share; null: nothing is recorded.
   ModelRunner(std::shared_ptr<const Model> model, std::shared_ptr<KvPool> kv_pool, Batcher* batcher,
-              std::shared_ptr<const DraftModel> draft = nullptr, std::shared_ptr<MemoryBudget> activations = nullptr)
+              std::shared_ptr<const QuantizedModel> draft = nullptr,
+              std::shared_ptr<MemoryBudget> activations = nullptr)
       : model_(std::move(model)),
         kv_pool_(std::move(kv_pool)),
         batcher_(batcher),
@@ -98,7 +99,7 @@ class ModelRunner : public BatchModel {
   const std::shared_ptr<const Model> model_;
   const std::shared_ptr<KvPool> kv_pool_;
   Batcher* const batcher_;
-  const std::shared_ptr<const DraftModel> draft_;
+  const std::shared_ptr<const QuantizedModel> draft_;
   const std::shared_ptr<MemoryBudget> activations_;
 };
 

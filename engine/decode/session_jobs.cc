@@ -125,6 +125,8 @@ void Session::RolloutJob::EndStep() {
     if (by_model_) {
       const auto most = static_cast<size_t>(s.options.max_draft_tokens);
       draft_length_ = accepted == drafted ? std::min(2 * draft_length_, most) : std::max<size_t>(1, draft_length_ / 2);
+      s.usage->int8_tokens_accepted += accepted;
+      s.usage->int8_tokens_rejected += drafted - accepted;
     }
     s.usage->draft_tokens_accepted += accepted;
     s.usage->draft_tokens_rejected += drafted - accepted;

@@ -8,6 +8,7 @@
 #include "engine/kernels/elementwise.h"
 #include "engine/kernels/linear_amx.h"
 #include "engine/kernels/linear_dot.h"
+#include "engine/kernels/linear_int8.h"
 #include "engine/kernels/weight_streams.h"
 
 // Arrays of vectors, as below, need vectors of a known size.
@@ -211,6 +212,7 @@ bool MultipliesByTiles(NumberType weights, int64_t inputs) {
 void LinearInput::AssignInPieces(const float* x, int64_t rows, int64_t inputs, NumberType weights) {
   x_ = x, rows_ = rows, inputs_ = inputs;
   const bool tiles = MultipliesByTiles(weights, inputs), rounds = weights == NumberType::kBfloat16 && !tiles;
+  blocks_.resize(weights == NumberType::kInt8 && HasByteProducts() ? rows * BlocksOf(inputs) : 0);
   pairs_.resize(tiles ? rows * inputs / 2 : 0);
   narrow_.resize(rounds && HasPairProducts() ? rows * inputs : 0);
   rounded_.resize(rounds && !HasPairProducts() ? rows * inputs : 0);
@@ -223,6 +225,9 @@ void LinearInput::Assign(const float* x, int64_t rows, int64_t inputs, NumberTyp
 
 void LinearInput::Take(int64_t begin, int64_t end) {
   if (in_tiles()) return PackForTiles(x_, rows_, inputs_, begin, end, pairs_.data());
+  for (int64_t i = 0; in_bytes() && i < rows_; ++i) {
+    RoundToBytes(x_ + i * inputs_, inputs_, begin, end, blocks_.data() + i * BlocksOf(inputs_));
+  }
   for (int64_t i = 0; narrow() && i < rows_; ++i) {
     NarrowForPairs(x_ + i * inputs_ + begin, end - begin, narrow_.data() + i * inputs_ + begin);
   }
@@ -238,6 +243,8 @@ void Linear(const WeightMatrix& weight, const LinearInput& x, const float* bias,
             int64_t begin, int64_t end) {
   if (x.in_tiles()) {
     LinearByTiles(weight, x.pairs(), x.rows(), bias, out, out_stride, begin, end);
+  } else if (x.in_bytes()) {
+    LinearByBytes(weight, x.blocks(), x.rows(), bias, out, out_stride, begin, end);
   } else if (x.narrow()) {
     LinearByPairs(weight, x.narrow_numbers(), x.rows(), bias, out, out_stride, begin, end);
   } else {

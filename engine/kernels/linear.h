@@ -6,7 +6,8 @@
 // Row-independent: an element of the result is one dot product, summed in float32 in an order that depends on `inputs`
 // alone, so a token's numbers do not depend on which others share its batch. Weights are used as they lie in the file,
 // [outputs, inputs]. For bfloat16 weights x is rounded to bfloat16 first, as a bfloat16 model's activations are in
-// Hugging Face; for int8 weights it stays float32. Thread-safe.
+// Hugging Face. For int8 weights it is rounded to bytes, every 32 numbers to multiples of a scale of their own, on CPUs
+// that multiply bytes (AVX512_VNNI), and stays float32 on others. Thread-safe.
 #ifndef NABLA_ENGINE_KERNELS_LINEAR_H_
 #define NABLA_ENGINE_KERNELS_LINEAR_H_
 
@@ -28,6 +29,13 @@ struct WeightMatrix {
 // The nearest int8 multiples of the scale that makes the largest of `count` numbers ±127. Returns the scale.
 float QuantizeRow(const float* row, int64_t count, int8_t* out);
 
+// 64 numbers of a row as bytes.
+struct alignas(64) ByteBlock {
+  int8_t bytes[64];    // multiples of the scales of their lanes
+  int32_t starts[16];  // of a lane's four bytes, -128 times their sum
+  float scales[16];    // the first eight of the first 32 bytes, the others of the others
+};
+
 // x [rows, inputs] as the products with weights of a type want it. Refers to x, which must outlive it and not change.
 class LinearInput {
  public:
@@ -44,6 +52,8 @@ class LinearInput {
   void Take(int64_t begin, int64_t end);
 
   int64_t rows() const { return rows_; }
+  bool in_bytes() const { return !blocks_.empty(); }
+  const ByteBlock* blocks() const { return blocks_.data(); }  // [rows, ⌈inputs / 64⌉]
   bool in_tiles() const { return !pairs_.empty(); }
   const uint32_t* pairs() const { return pairs_.data(); }  // see PackForTiles
   bool narrow() const { return !narrow_.empty(); }
@@ -58,6 +68,7 @@ class LinearInput {
   std::vector<float> rounded_;
   std::vector<uint16_t> narrow_;
   std::vector<uint32_t> pairs_;
+  std::vector<ByteBlock> blocks_;
 };
 
 // Whether rows of `inputs` numbers meet weights of a type in the CPU's tile units, which no library beats.

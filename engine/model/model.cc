@@ -13,7 +13,8 @@ namespace nabla {
 
 absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& folder, const std::string& dtype_name,
                                                          const std::string& device_name, int64_t max_length,
-                                                         std::shared_ptr<ThreadTeam> team) {
+                                                         std::shared_ptr<ThreadTeam> team,
+                                                         RolloutWeights rollout_weights) {
   if (team == nullptr) team = std::make_shared<ThreadTeam>(1);
   return GuardTorch([&]() -> absl::StatusOr<std::shared_ptr<const Model>> {
     NABLA_ASSIGN_OR_RETURN(ModelConfig config, ModelConfig::Load(folder));
@@ -41,6 +42,14 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& fold
       model->head_.weight =
           head.narrow(0, 0, std::min<int64_t>(config.vocabulary_size, model->tokenizer().vocabulary_size()));
     }
+    if (rollout_weights == RolloutWeights::kInt8) {
+      if (!device.is_cpu()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("rollout_weights: int8 needs an engine on the CPU, not on ", device.str(), "; leave it out"));
+      }
+      model->quantized_ = std::make_shared<const QuantizedModel>(model->body_.weights(), model->head_.weight, team);
+      model->body_.DecodeWith({model->quantized_, &model->quantized_->body()});
+    }
     if (device.is_cpu()) model->head_projection_.emplace(std::vector<Linear>{model->head_});
     const std::filesystem::path path(folder);
     model->name_ = (path.has_filename() ? path : path.parent_path()).filename().string();
@@ -64,6 +73,7 @@ bool Model::IsEndOfSequence(int32_t token) const {
 }
 
 torch::Tensor Model::Head(const torch::Tensor& hidden) const {
+  if (quantized_ != nullptr) return quantized_->Head(hidden);
   return device_.is_cpu() ? LinearOnCpu(head_, hidden, *team_) : head_(hidden).to(torch::kFloat32);
 }
 

@@ -20,18 +20,26 @@
 #include "engine/model/cpu_projection.h"
 #include "engine/model/model_config.h"
 #include "engine/model/model_folder.h"
+#include "engine/model/quantized_model.h"
 #include "engine/model/transformer.h"
 
 namespace nabla {
+
+// What tokens are decoded with: the model's weights, or int8 copies of them (QuantizedModel), keys, values and hidden
+// states included. Gradients are taken with the model's own weights in either case, at what decoding has left of a
+// rollout's tokens, or by a pass of their own behind the keys and values that it has left.
+enum class RolloutWeights { kModel, kInt8 };
 
 class Model {
  public:
   // `dtype` and `device` as ParseDtype and ParseDevice take them; `max_length` 0: the model's own limit, at most
   // kDefaultMaxLength.
   // On a CPU, inference is divided among `team`; null: the calling thread alone.
+  // kInt8 needs a CPU.
   static absl::StatusOr<std::shared_ptr<const Model>> Load(const std::string& folder, const std::string& dtype,
                                                            const std::string& device, int64_t max_length,
-                                                           std::shared_ptr<ThreadTeam> team = nullptr);
+                                                           std::shared_ptr<ThreadTeam> team = nullptr,
+                                                           RolloutWeights rollout_weights = RolloutWeights::kModel);
   static constexpr int64_t kDefaultMaxLength = 8192;
 
   const ModelConfig& config() const { return config_; }
@@ -48,10 +56,11 @@ class Model {
   bool IsEndOfSequence(int32_t token) const;
   ModelInfo info() const;
 
-  // Head products in the model's type, returned in float32: [n, H] → [n, V] (language model) or [n, 1] (classifier).
-  // On a CPU a row's products do not depend on the other rows. Without autograd.
+  // Head products in the model's type (or int8, see RolloutWeights), returned in float32: [n, H] → [n, V] (language
+  // model) or [n, 1] (classifier). On a CPU a row's products do not depend on the other rows. Without autograd.
   torch::Tensor Head(const torch::Tensor& hidden) const;
-  ThreadTeam& team() const { return *team_; }                        // shares the work of a CPU
+  ThreadTeam& team() const { return *team_; }  // shares the work of a CPU
+  const std::shared_ptr<ThreadTeam>& shared_team() const { return team_; }
   const torch::Tensor& head_weight() const { return head_.weight; }  // [V or 1, H]
   // The head there and back, for gradients on a CPU; a row's products may depend on how many there are.
   const CpuProjection& head_projection() const { return *head_projection_; }
@@ -73,7 +82,8 @@ class Model {
   std::shared_ptr<ThreadTeam> team_;
   Transformer body_;
   Linear head_;
-  std::optional<CpuProjection> head_projection_;  // on a CPU
+  std::shared_ptr<const QuantizedModel> quantized_;  // what body_ and Head decode with; null: the weights as they are
+  std::optional<CpuProjection> head_projection_;     // on a CPU
   torch::ScalarType dtype_;
   torch::Device device_;
   std::string name_;

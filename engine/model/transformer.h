@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -64,6 +65,9 @@ class Transformer {
   std::function<torch::Tensor(const torch::Tensor& hidden_gradient)> Derivative(absl::Span<const int32_t> ids,
                                                                                 int64_t first, const KvCache& cache,
                                                                                 const RecordedRows& record) const;
+  // Has Extend, and what Derivative computes again, go by `decoder`, a CPU's, which holds these weights in another
+  // form. Derivatives are still taken with the weights as they are.
+  void DecodeWith(std::shared_ptr<const CpuDecoder> decoder) { cpu_ = std::move(decoder); }
   bool can_record() const { return cpu_gradient_ != nullptr; }
   const CpuGradient* cpu_gradient() const { return cpu_gradient_.get(); }  // null on other devices
   // The same for autograd, as other devices do it.

@@ -52,7 +52,10 @@ struct EnginePoolOptions {
   int threads = 0;                     // of one CPU engine; 0: by cores and model, see ThreadCount
   int max_batch_tokens = 128;          // rows of one forward pass
   int max_draft_tokens = 8;            // guessed ones that a pass verifies; 0: none
-  std::string draft_weights = "auto";  // "int8": see DraftModel; "none"; "auto": int8 where it pays
+  std::string draft_weights = "auto";  // "int8": see QuantizedModel; "none"; "auto": int8 where it pays
+  // What the language model decodes with: "model", its weights, or "int8", copies of them that are sooner read and not
+  // as exact (RolloutWeights); on CPUs only.
+  std::string rollout_weights = "model";
   int max_queued_requests = 256;
   int64_t max_queued_tokens = 1 << 20;  // as EstimateTokens counts them
   int max_new_tokens_limit = 4096;      // caps of what a request may ask for

@@ -35,6 +35,14 @@ absl::Status ValidateEnginePoolOptions(const EnginePoolOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("draft_weights is \"", options.draft_weights, "\"; expected auto, int8 or none"));
   }
+  if (options.rollout_weights != "model" && options.rollout_weights != "int8") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rollout_weights is \"", options.rollout_weights, "\"; expected model or int8"));
+  }
+  if (options.rollout_weights == "int8" && options.draft_weights == "int8") {
+    return absl::InvalidArgumentError(
+        "draft_weights: int8 would guess what rollout_weights: int8 says by itself; leave one of them out");
+  }
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_queued_requests", options.max_queued_requests, 1));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_queued_tokens", options.max_queued_tokens, 1));
   NABLA_RETURN_IF_ERROR(CheckAtLeast("max_new_tokens_limit", options.max_new_tokens_limit, 1));

@@ -45,6 +45,7 @@ constexpr int64_t kLeastWeightBytes = int64_t{64} << 20;
 
 bool UsesDraftModel(const EnginePoolOptions& options, const Model& model) {
   if (options.max_draft_tokens == 0 || options.draft_weights == "none" || !model.device().is_cpu()) return false;
+  if (options.rollout_weights == "int8") return false;  // decodes as fast as it would guess
   const int64_t bytes = model.config().parameters() * model.head_weight().element_size();
   return options.draft_weights == "int8" || bytes >= kLeastWeightBytes;
 }
@@ -113,8 +114,10 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
     parameters = std::max(parameters, reward_config.parameters());
   }
   const auto team = std::make_shared<ThreadTeam>(ThreadCount(options.threads, parameters));
-  NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> writer,
-                         Model::Load(names.path, names.dtype, device, names.max_length, team));
+  NABLA_ASSIGN_OR_RETURN(
+      std::shared_ptr<const Model> writer,
+      Model::Load(names.path, names.dtype, device, names.max_length, team,
+                  options.rollout_weights == "int8" ? RolloutWeights::kInt8 : RolloutWeights::kModel));
   if (writer->config().sequence_classifier) {
     return absl::InvalidArgumentError(
         absl::StrCat(names.path, "/config.json: ", writer->config().architecture,
@@ -148,9 +151,11 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
                            nullptr) -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
     return GuardTorch([&]() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
       auto pool = std::make_shared<KvPool>(model->config(), tokens, model->dtype(), model->device());
-      return std::make_unique<ModelRunner>(model, std::move(pool), batcher_.get(),
-                                           drafts ? std::make_shared<const DraftModel>(model) : nullptr,
-                                           std::move(activations));
+      return std::make_unique<ModelRunner>(
+          model, std::move(pool), batcher_.get(),
+          drafts ? std::make_shared<const QuantizedModel>(model->body().weights(), model->head_weight(), team)
+                 : nullptr,
+          std::move(activations));
     });
   };
   const auto activations = std::make_shared<MemoryBudget>(options.activation_bytes);

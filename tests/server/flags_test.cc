@@ -195,6 +195,19 @@ TEST_F(FlagsTest, DevicesAreChecked) {
   EXPECT_EQ(Error(), "--threads: has no effect without an engine on the CPU");
 }
 
+TEST_F(FlagsTest, Int8RolloutsAreForCpus) {
+  Flag("rollout_weights", "int4");
+  EXPECT_EQ(Error(), "--rollout_weights: must be model or int8, got \"int4\"");
+  Flag("rollout_weights", "int8");
+  EXPECT_EQ(ReadAll()->pool.rollout_weights, "int8");
+  Flag("draft_weights", "int8");
+  EXPECT_EQ(Error(),
+            "--draft_weights: int8 would guess what --rollout_weights=int8 says by itself; leave one of them out");
+  Flag("draft_weights", "auto");
+  Flag("devices", "cpu,cuda:0");
+  EXPECT_EQ(Error(), "--rollout_weights: int8 needs engines on the CPU alone; set --devices=cpu or leave it out");
+}
+
 TEST_F(FlagsTest, BytesHaveUnits) {
   for (const auto& [text, bytes] : std::vector<std::pair<std::string, int64_t>>{
            {"1048576", 1 << 20}, {"2048KiB", 2 << 20}, {"3GiB", int64_t{3} << 30}}) {

@@ -73,7 +73,9 @@ TEST(MetricsTest, UsageFeedsCounters) {
                  .gradient_steps_computed = 7,
                  .model_calls = 50,
                  .draft_tokens_accepted = 21,
-                 .draft_tokens_rejected = 8};
+                 .draft_tokens_rejected = 8,
+                 .int8_tokens_accepted = 16,
+                 .int8_tokens_rejected = 6};
   usage.language_model = {.forward_passes = 11, .backward_passes = 12};
   usage.reward_model = {.forward_passes = 13, .backward_passes = 14};
   usage.draft_model = {.forward_passes = 15};
@@ -81,9 +83,11 @@ TEST(MetricsTest, UsageFeedsCounters) {
   const std::string text = Text(*metrics.registry());
   for (const char* line :
        {"nabla_prompt_tokens_total 10", "nabla_generation_tokens_total 20", "nabla_rollouts_total 3",
-        "nabla_gradient_steps_total 7", "nabla_draft_tokens_total{outcome=\"accepted\"} 21",
-        "nabla_draft_tokens_total{outcome=\"rejected\"} 8", "nabla_revisions_total{outcome=\"accepted\"} 2",
-        "nabla_revisions_total{outcome=\"rejected\"} 1",
+        "nabla_gradient_steps_total 7", "nabla_draft_tokens_total{outcome=\"accepted\",source=\"rollout\"} 5",
+        "nabla_draft_tokens_total{outcome=\"rejected\",source=\"rollout\"} 2",
+        "nabla_draft_tokens_total{outcome=\"accepted\",source=\"int8\"} 16",
+        "nabla_draft_tokens_total{outcome=\"rejected\",source=\"int8\"} 6",
+        "nabla_revisions_total{outcome=\"accepted\"} 2", "nabla_revisions_total{outcome=\"rejected\"} 1",
         "nabla_model_calls_total{kind=\"forward\",model=\"language\"} 11",
         "nabla_model_calls_total{kind=\"backward\",model=\"language\"} 12",
         "nabla_model_calls_total{kind=\"forward\",model=\"reward\"} 13",

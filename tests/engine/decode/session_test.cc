@@ -36,8 +36,8 @@ class SessionTest : public testing::Test {
   static void SetUpTestSuite() {
     model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value();
     runner_ = NewRunner(model_);
-    drafting_runner_ = std::make_shared<ModelRunner>(model_, runner_->kv_pool(), &runner_->batcher(),
-                                                     std::make_shared<const DraftModel>(model_));
+    drafting_runner_ =
+        std::make_shared<ModelRunner>(model_, runner_->kv_pool(), &runner_->batcher(), NewQuantizedModel(*model_));
   }
   static void TearDownTestSuite() { model_.reset(), drafting_runner_.reset(), runner_.reset(); }
 
@@ -116,6 +116,9 @@ TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPasses) {
         EXPECT_EQ(drafted.usage.language_model.forward_passes + drafted.usage.draft_tokens_accepted,
                   plain.usage.language_model.forward_passes);
         guessed += drafted.usage.draft_model.forward_tokens;
+        const int64_t by_int8 = drafted.usage.int8_tokens_accepted + drafted.usage.int8_tokens_rejected;
+        EXPECT_EQ(by_int8 > 0, runner->drafts());
+        EXPECT_LE(by_int8, drafted.usage.draft_tokens_accepted + drafted.usage.draft_tokens_rejected);
       }
     }
   }

@@ -95,16 +95,27 @@ TEST_P(LinearTest, QuantizedNumbersAreTheNearestMultiplesOfTheScale) {
   EXPECT_EQ(out, std::vector<int8_t>(5));
 }
 
+// Numbers that bytes hold as they are: every 32 of a row are whole multiples, up to 127, of a power of two.
+std::vector<float> InBytes(std::vector<float> x, int64_t inputs) {
+  for (size_t i = 0; i < x.size(); ++i) {
+    const auto k = static_cast<int64_t>(i) % inputs;
+    const float scale = std::exp2(static_cast<float>(k / 32 % 3) - 6);
+    x[i] = (k % 32 == 0 ? 127 : std::round(x[i] * 63)) * scale;
+  }
+  return x;
+}
+
 TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
   const std::vector<float> bias = Random(outputs_, 3);
   for (const NumberType type : kTypes) {
+    const std::vector<float> x = type == NumberType::kInt8 ? InBytes(x_, inputs_) : x_;
     std::vector<float> out(rows_ * outputs_);
-    Linear(Matrix(type), LinearInput(x_.data(), rows_, inputs_, type), bias.data(), out.data(), outputs_, 0, outputs_);
+    Linear(Matrix(type), LinearInput(x.data(), rows_, inputs_, type), bias.data(), out.data(), outputs_, 0, outputs_);
     for (int64_t i = 0; i < rows_; ++i) {
       for (int64_t o = 0; o < outputs_; ++o) {
         double expected = bias[o], size = 1;
         for (int64_t k = 0; k < inputs_; ++k) {
-          const float number = x_[i * inputs_ + k];
+          const float number = x[i * inputs_ + k];
           const double factor = type == NumberType::kBfloat16 ? FromBfloat16(RoundToBfloat16(number)) : number;
           const double product = factor * Weight(type, o, k);
           expected += product;
@@ -112,6 +123,28 @@ TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
         }
         ASSERT_NEAR(out[i * outputs_ + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
       }
+    }
+  }
+}
+
+// By half of what its 32 numbers are multiples of, at most.
+TEST_P(LinearTest, ForInt8WeightsXIsRoundedToTheNearestBytes) {
+  std::vector<float> out(rows_ * outputs_);
+  Linear(Matrix(NumberType::kInt8), LinearInput(x_.data(), rows_, inputs_, NumberType::kInt8), nullptr, out.data(),
+         outputs_, 0, outputs_);
+  for (int64_t i = 0; i < rows_; ++i) {
+    for (int64_t o = 0; o < outputs_; ++o) {
+      double exact = 0, bound = 1e-5;
+      for (int64_t begin = 0; begin < inputs_; begin += 32) {
+        double largest = 0, weights = 0;
+        for (int64_t k = begin; k < std::min(begin + 32, inputs_); ++k) {
+          const double number = x_[i * inputs_ + k], weight = Weight(NumberType::kInt8, o, k);
+          exact += number * weight;
+          largest = std::max(largest, std::abs(number)), weights += std::abs(weight);
+        }
+        bound += 0.5001 * largest / 127 * weights;
+      }
+      ASSERT_NEAR(out[i * outputs_ + o], exact, bound) << "row " << i << ", output " << o;
     }
   }
 }

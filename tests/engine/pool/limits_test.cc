@@ -26,6 +26,11 @@ TEST(LimitsTest, OptionsAreNamedWithWhatWasExpected) {
             absl::InvalidArgumentError("max_batch_tokens is 0; expected 1 or more"));
   EXPECT_EQ(error([](EnginePoolOptions& o) { o.draft_weights = "int4"; }),
             absl::InvalidArgumentError("draft_weights is \"int4\"; expected auto, int8 or none"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.rollout_weights = "int4"; }),
+            absl::InvalidArgumentError("rollout_weights is \"int4\"; expected model or int8"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.rollout_weights = o.draft_weights = "int8"; }),
+            absl::InvalidArgumentError(
+                "draft_weights: int8 would guess what rollout_weights: int8 says by itself; leave one of them out"));
   EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_queued_requests = 0; }),
             absl::InvalidArgumentError("max_queued_requests is 0; expected 1 or more"));
   EXPECT_EQ(error([](EnginePoolOptions& o) { o.max_queued_tokens = 0; }),

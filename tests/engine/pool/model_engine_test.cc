@@ -110,12 +110,13 @@ TEST(ModelEngineTest, TheSameSeedGivesTheSameBytesAloneAndAmongSixteenOthers) {
 }
 
 // What rollouts and their scoring leave to gradients saves both models' passes, and changes no bit.
-TEST(ModelEngineTest, RecordedRolloutsSaveTheForwardPassesOfTheirGradients) {
+void ExpectRecordedRolloutsToSaveForwardPasses(const std::string& rollout_weights) {
   ReasonRequest request = Greedy(24);
   request.strategy = NablaOptions{.refinement = {.learning_rate = 0.3}};
   ReasonResult results[2];
   for (const bool recorded : {false, true}) {
     EnginePoolOptions options = Options();
+    options.rollout_weights = rollout_weights;
     if (!recorded) options.activation_bytes = 0;
     const auto pool = Create(options);
     GateSink sink;
@@ -130,6 +131,19 @@ TEST(ModelEngineTest, RecordedRolloutsSaveTheForwardPassesOfTheirGradients) {
   if (TestDevice() != "cpu") return;
   EXPECT_LT(results[1].usage.language_model.forward_tokens, results[0].usage.language_model.forward_tokens);
   EXPECT_LT(results[1].usage.reward_model.forward_tokens, results[0].usage.reward_model.forward_tokens);
+}
+
+TEST(ModelEngineTest, RecordedRolloutsSaveTheForwardPassesOfTheirGradients) {
+  ExpectRecordedRolloutsToSaveForwardPasses("model");
+}
+
+TEST(ModelEngineTest, RolloutsByInt8WeightsAreRecordedAlike) {
+  if (TestDevice() == "cpu") return ExpectRecordedRolloutsToSaveForwardPasses("int8");
+  EnginePoolOptions options = Options();
+  options.rollout_weights = "int8";
+  EXPECT_EQ(EnginePool::Create(options).status(),
+            absl::InvalidArgumentError(absl::StrCat("rollout_weights: int8 needs an engine on the CPU, not on ",
+                                                    TestDevice(), "; leave it out")));
 }
 
 TEST(ModelEngineTest, RequestsThatBeginAlikeShareTheirPrompt) {
