@@ -1,7 +1,7 @@
 // Micro-benchmarks of the engine (Google Benchmark), each with its share of what the machine can do.
 //
 //   nabla-engine-benchmark --model=lm --reward_model=rm [--dtype=bfloat16] [--device=cuda:0] [--threads=2]
-//                          [--rollout_weights=int8] [--benchmark_filter=refine]
+//                          [--rollout_weights=int8] [--gradient_weights=model] [--benchmark_filter=refine]
 //
 // The machine's limits are measured first, in the same run: the best rate of a matrix product of the same number type,
 // and the rate at which memory is read. A benchmark's `limit_share` is the least time that those allow (by its
@@ -64,7 +64,7 @@ struct Options {
   std::string model, reward_model;
   std::string dtype = "auto";
   std::string device = "cpu";
-  std::string rollout_weights = "model";
+  std::string rollout_weights = "model", gradient_weights = "packed";
   int threads = 0;
 };
 
@@ -97,7 +97,7 @@ struct Limits {
       const Linear linear{.weight = w.to(type)};
       const torch::Tensor rows_of_type = x.to(type);
       std::vector<std::function<void()>> ways = {[&] { at::linear(rows_of_type, linear.weight); }};
-      const CpuProjection packed({linear}, /*packs=*/true);
+      const CpuProjection packed({linear}, CpuProjection::Copies::kPacked);
       if (device.is_cpu()) ways.emplace_back([&] { packed.Forward(ProjectionInput(x, type)); });
       for (const auto& way : ways) {
         way();
@@ -137,10 +137,8 @@ class Bench {
     bench->batcher_ =
         std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = 512, .on_thread_start = UseOneTorchThread});
     bench->team_ = std::make_shared<ThreadTeam>(threads);
-    NABLA_ASSIGN_OR_RETURN(
-        bench->runner_,
-        bench->Load(options.model, bench->decodes_in_int8() ? RolloutWeights::kInt8 : RolloutWeights::kModel));
-    NABLA_ASSIGN_OR_RETURN(bench->reward_runner_, bench->Load(options.reward_model, RolloutWeights::kModel));
+    NABLA_ASSIGN_OR_RETURN(bench->runner_, bench->Load(options.model, bench->decodes_in_int8()));
+    NABLA_ASSIGN_OR_RETURN(bench->reward_runner_, bench->Load(options.reward_model, /*int8_rollouts=*/false));
     NABLA_ASSIGN_OR_RETURN(
         bench->reward_model_,
         LocalRewardModel::Create(bench->reward_runner_, RewardModelOptions{.path = options.reward_model}));
@@ -189,6 +187,7 @@ class Bench {
  private:
   const Model& model() const { return *runner_->model(); }
   bool decodes_in_int8() const { return options_.rollout_weights == "int8"; }
+  bool copies_for_gradients() const { return options_.gradient_weights == "packed"; }
   static std::shared_ptr<const QuantizedModel> Int8Copy(const Model& model) {
     return std::make_shared<const QuantizedModel>(model.body().weights(), model.head_weight(), model.shared_team());
   }
@@ -198,9 +197,10 @@ class Bench {
     benchmark::RegisterBenchmark(name.c_str(), body)->Unit(benchmark::kMillisecond)->UseRealTime();
   }
 
-  absl::StatusOr<std::shared_ptr<ModelRunner>> Load(const std::string& folder, RolloutWeights rollout_weights) {
+  absl::StatusOr<std::shared_ptr<ModelRunner>> Load(const std::string& folder, bool int8_rollouts) {
     NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model,
-                           Model::Load(folder, options_.dtype, options_.device, 0, team_, rollout_weights));
+                           Model::Load(folder, options_.dtype, options_.device, 0, team_,
+                                       {.int8_rollouts = int8_rollouts, .for_gradients = copies_for_gradients()}));
     auto pool = std::make_shared<KvPool>(model->config(), kKvTokens, model->dtype(), model->device());
     return std::make_shared<ModelRunner>(std::move(model), std::move(pool), batcher_.get(), /*draft=*/nullptr,
                                          std::make_shared<MemoryBudget>(int64_t{1} << 30));
@@ -424,7 +424,8 @@ class Bench {
                             .reward_model = RewardModelOptions{.path = options_.reward_model, .dtype = options_.dtype},
                             .devices = {options_.device},
                             .threads = options_.threads,
-                            .rollout_weights = options_.rollout_weights});
+                            .rollout_weights = options_.rollout_weights,
+                            .gradient_weights = options_.gradient_weights});
     if (Failed(state, pool.status())) return;
     NoSink sink;
     const auto answer = [&](const char* question, int max_new_tokens,
@@ -477,7 +478,8 @@ class Bench {
 
 constexpr char kUsage[] =
     "usage: nabla-engine-benchmark --model=FOLDER --reward_model=FOLDER [--dtype=auto|float32|bfloat16] "
-    "[--device=cpu|cuda:N] [--rollout_weights=model|int8] [--threads=N] [--benchmark_filter=REGEX …]\n";
+    "[--device=cpu|cuda:N] [--rollout_weights=model|int8] [--gradient_weights=packed|model] "
+    "[--threads=N] [--benchmark_filter=REGEX …]\n";
 
 absl::StatusOr<Options> ParseFlags(int argc, char** argv) {
   Options options;
@@ -493,6 +495,8 @@ absl::StatusOr<Options> ParseFlags(int argc, char** argv) {
       options.device = std::string(argument);
     } else if (absl::ConsumePrefix(&argument, "--rollout_weights=")) {
       options.rollout_weights = std::string(argument);
+    } else if (absl::ConsumePrefix(&argument, "--gradient_weights=")) {
+      options.gradient_weights = std::string(argument);
     } else if (!absl::ConsumePrefix(&argument, "--threads=") || !absl::SimpleAtoi(argument, &options.threads)) {
       return absl::InvalidArgumentError(absl::StrCat("unknown argument ", argv[i]));
     }
@@ -500,10 +504,13 @@ absl::StatusOr<Options> ParseFlags(int argc, char** argv) {
   if (options.model.empty() || options.reward_model.empty()) {
     return absl::InvalidArgumentError("--model and --reward_model are required");
   }
-  if (options.rollout_weights != "model" && options.rollout_weights != "int8") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--rollout_weights must be model or int8, got ", options.rollout_weights));
-  }
+  const auto is_one_of = [](const std::string& name, const std::string& value, absl::string_view a,
+                            absl::string_view b) {
+    if (value == a || value == b) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("--", name, " must be ", a, " or ", b, ", got ", value));
+  };
+  NABLA_RETURN_IF_ERROR(is_one_of("rollout_weights", options.rollout_weights, "model", "int8"));
+  NABLA_RETURN_IF_ERROR(is_one_of("gradient_weights", options.gradient_weights, "packed", "model"));
   return options;
 }
 

@@ -48,10 +48,12 @@ void CheckDevice(Settings& settings, const std::string& name, const std::string&
   settings.Fail(name, absl::StrCat("must be auto, cpu or cuda:N, got \"", device, "\""));
 }
 
-void ReadEngineSize(Settings& settings, int64_t* kv_cache_bytes, int* threads, int* max_batch_tokens) {
+void ReadEngineSize(Settings& settings, int64_t* kv_cache_bytes, int* threads, int* max_batch_tokens,
+                    std::string* gradient_weights) {
   settings.Read("engine.kv_cache_bytes", kMebibyte, kMebibyte * kMebibyte * 16, kv_cache_bytes);
   settings.Read("engine.threads", 0, 1024, threads);
   settings.Read("engine.max_batch_tokens", 1, 65536, max_batch_tokens);
+  settings.Read("engine.gradient_weights", {"packed", "model"}, gradient_weights);
 }
 
 void ReadListener(Settings& settings, ListenerOptions* listener, std::string* auth_tokens_file) {

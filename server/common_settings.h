@@ -31,7 +31,8 @@ bool IsCuda(absl::string_view device);  // "cuda:N"
 
 void ReadRewardModel(Settings& settings, RewardModelOptions* model);
 void CheckDevice(Settings& settings, const std::string& name, const std::string& device);
-void ReadEngineSize(Settings& settings, int64_t* kv_cache_bytes, int* threads, int* max_batch_tokens);
+void ReadEngineSize(Settings& settings, int64_t* kv_cache_bytes, int* threads, int* max_batch_tokens,
+                    std::string* gradient_weights);
 void ReadListener(Settings& settings, ListenerOptions* listener, std::string* auth_tokens_file);
 void ReadMetrics(Settings& settings, const ListenerOptions& listener, std::string* host, int* port);
 void ReadLog(Settings& settings, LogSink* log);

@@ -104,11 +104,12 @@ void ReadEngine(Settings& settings, EnginePoolOptions* pool) {
     CheckDevice(settings, "devices", device);
     if (device == "auto" && pool->devices.size() > 1) settings.Fail("devices", "auto must stand alone");
   }
-  ReadEngineSize(settings, &pool->kv_cache_bytes, &pool->threads, &pool->max_batch_tokens);
+  ReadEngineSize(settings, &pool->kv_cache_bytes, &pool->threads, &pool->max_batch_tokens, &pool->gradient_weights);
   settings.Read("activation_bytes", 0, int64_t{1} << 44, &pool->activation_bytes);
   settings.Read("max_running_requests", 1, 4096, &pool->max_running_requests);
   if (std::all_of(pool->devices.begin(), pool->devices.end(), IsCuda)) {
-    settings.FailIfGiven({"threads", "activation_bytes"}, "has no effect without an engine on the CPU");
+    settings.FailIfGiven({"threads", "activation_bytes", "gradient_weights"},
+                         "has no effect without an engine on the CPU");
   }
   settings.Read("max_draft_tokens", 0, 64, &pool->max_draft_tokens);
   settings.Read("draft_weights", {"auto", "int8", "none"}, &pool->draft_weights);

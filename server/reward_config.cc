@@ -15,9 +15,10 @@ void ReadEngine(Settings& settings, RewardEngineOptions* engine) {
   ReadRewardModel(settings, &engine->model);
   settings.Read("device", &engine->device);
   CheckDevice(settings, "device", engine->device);
-  ReadEngineSize(settings, &engine->kv_cache_bytes, &engine->threads, &engine->max_batch_tokens);
+  ReadEngineSize(settings, &engine->kv_cache_bytes, &engine->threads, &engine->max_batch_tokens,
+                 &engine->gradient_weights);
   if (IsCuda(engine->device)) {
-    settings.FailIfGiven({"threads"}, absl::StrCat("has no effect with --device=", engine->device));
+    settings.FailIfGiven({"threads", "gradient_weights"}, absl::StrCat("has no effect with --device=", engine->device));
   }
 }
 

@@ -394,7 +394,9 @@ torch::Tensor MultiplyOnCpu(const kernels::WeightMatrix& weight, const std::vect
   shape.back() = weight.outputs;
   torch::Tensor out = torch::empty(shape, torch::kFloat32);
   if (rows == 0) return out;
-  const kernels::LinearInput input(numbers.data_ptr<float>(), rows, weight.inputs, weight.type);
+  thread_local kernels::LinearInput kept;  // from one product to the next
+  kernels::LinearInput& input = kept;      // the same for all threads of the loop
+  input.Assign(numbers.data_ptr<float>(), rows, weight.inputs, weight.type);
   ForOutputs(team, weight, rows, [&](int64_t begin, int64_t end) {
     kernels::Linear(weight, input, bias.empty() ? nullptr : bias.data(), out.data_ptr<float>(), weight.outputs, begin,
                     end);

@@ -23,11 +23,14 @@ void Copy(const torch::Tensor& from, const torch::Tensor& to) {
 }  // namespace
 
 CpuGradient::CpuGradient(const DecoderWeights& weights) : weights_(weights), final_norm_(Widened(weights.final_norm)) {
+  const auto projection = [&](std::vector<Linear> linears) {
+    return CpuProjection(std::move(linears), CopiesForGradients(weights_.copies_for_gradients));
+  };
   for (const DecoderLayer& layer : weights_.layers) {
-    layers_.push_back({.query_key_value = CpuProjection({layer.query, layer.key, layer.value}),
-                       .output = CpuProjection({layer.output}),
-                       .gate_up = CpuProjection({layer.gate, layer.up}),
-                       .down = CpuProjection({layer.down}),
+    layers_.push_back({.query_key_value = projection({layer.query, layer.key, layer.value}),
+                       .output = projection({layer.output}),
+                       .gate_up = projection({layer.gate, layer.up}),
+                       .down = projection({layer.down}),
                        .input_norm = Widened(layer.input_norm),
                        .post_attention_norm = Widened(layer.post_attention_norm),
                        .query_norm = Widened(layer.query_norm),

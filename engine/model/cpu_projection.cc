@@ -56,8 +56,11 @@ ProjectionInput::ProjectionInput(const torch::Tensor& x, torch::ScalarType weigh
   }
 }
 
-CpuProjection::CpuProjection(std::vector<Linear> linears, bool packs)
-    : linears_(std::move(linears)), inputs_(linears_.front().weight.size(1)), packs_(packs) {
+CpuProjection::CpuProjection(std::vector<Linear> linears, Copies copies)
+    : linears_(std::move(linears)),
+      inputs_(linears_.front().weight.size(1)),
+      keeps_(copies != Copies::kNone),
+      packs_(copies == Copies::kPacked || (keeps_ && PackingPays(linears_))) {
   std::vector<torch::Tensor> biases;
   for (const Linear& linear : linears_) {
     outputs_ += linear.weight.size(0);
@@ -87,11 +90,8 @@ void CpuProjection::PrepareForward() const {
 
 void CpuProjection::PrepareBackward() const {
   const bool by_tiles = kernels::MultipliesByTiles(TypeOf(linears_.front().weight), outputs_);
-  if (!packs_ && !by_tiles) return;
-  std::call_once(backward_->once, [&] {
-    const torch::Tensor transposed = Stacked().t().contiguous();
-    backward_->weight = by_tiles ? transposed : Pack(transposed);
-  });
+  if (!keeps_ || (!packs_ && !by_tiles)) return;
+  std::call_once(backward_->once, [&] { backward_->weight = by_tiles ? Transposed() : Pack(Transposed()); });
 }
 
 torch::Tensor CpuProjection::Forward(const ProjectionInput& x) const {
@@ -119,8 +119,8 @@ torch::Tensor CpuProjection::Backward(const ProjectionInput& gradient) const {
   PrepareBackward();
   if (gradient.tiles_.has_value()) {
     const torch::Tensor at_x = torch::empty({gradient.tiles_->rows(), inputs_}, torch::kFloat32);
-    kernels::Linear(MatrixOf(backward_->weight), *gradient.tiles_, /*bias=*/nullptr, at_x.data_ptr<float>(), inputs_, 0,
-                    inputs_);
+    const torch::Tensor weight = keeps_ ? backward_->weight : Transposed();
+    kernels::Linear(MatrixOf(weight), *gradient.tiles_, /*bias=*/nullptr, at_x.data_ptr<float>(), inputs_, 0, inputs_);
     return at_x;
   }
   if (packs_) return MultiplyPacked(gradient.x_, backward_->weight, {});

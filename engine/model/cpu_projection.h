@@ -44,13 +44,14 @@ class ProjectionInput {
 
 class CpuProjection {
  public:
-  // Refers to the tensors of `linears`, which are of one type, and all have a bias or none.
-  explicit CpuProjection(std::vector<Linear> linears) : CpuProjection(linears, PackingPays(linears)) {}
-  // `packs`: libtorch has oneDNN.
-  CpuProjection(std::vector<Linear> linears, bool packs);
+  enum class Copies {
+    kNone,          // one of the weights transposed for the tiles' way back, while it is needed
+    kWhereTheyPay,  // as above
+    kPacked,        // for oneDNN, which libtorch must have, whatever the weights
+  };
 
-  // Whether such weights are to be packed on this machine.
-  static bool PackingPays(const std::vector<Linear>& linears);
+  // Refers to the tensors of `linears`, which are of one type, and all have a bias or none.
+  explicit CpuProjection(std::vector<Linear> linears, Copies copies = Copies::kWhereTheyPay);
 
   // Makes the copies of the weights that Forward or Backward makes when it is first called.
   void PrepareForward() const;
@@ -66,14 +67,21 @@ class CpuProjection {
     torch::Tensor weight;
   };
 
+  // Whether such weights are to be packed on this machine.
+  static bool PackingPays(const std::vector<Linear>& linears);
   torch::Tensor Stacked() const;  // all weights, [outputs, inputs]
+  torch::Tensor Transposed() const { return Stacked().t().contiguous(); }
 
   std::vector<Linear> linears_;
   torch::Tensor bias_;  // [outputs], or undefined
   int64_t inputs_ = 0, outputs_ = 0;
-  const bool packs_;
+  const bool keeps_, packs_;  // copies; those for oneDNN
   std::shared_ptr<Copy> forward_ = std::make_shared<Copy>(), backward_ = std::make_shared<Copy>();
 };
+
+inline CpuProjection::Copies CopiesForGradients(bool wanted) {
+  return wanted ? CpuProjection::Copies::kWhereTheyPay : CpuProjection::Copies::kNone;
+}
 
 }  // namespace nabla
 

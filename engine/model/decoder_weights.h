@@ -45,6 +45,7 @@ struct DecoderWeights {
   ModelConfig config;
   torch::ScalarType dtype;
   torch::Device device;
+  bool copies_for_gradients = true;     // on a CPU, see CpuProjection
   torch::Tensor embedding, final_norm;  // [V, H], [H]
   torch::Tensor cosines, sines;         // float32 [max_length, head dimension]
   std::vector<DecoderLayer> layers;

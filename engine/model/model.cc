@@ -13,8 +13,7 @@ namespace nabla {
 
 absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& folder, const std::string& dtype_name,
                                                          const std::string& device_name, int64_t max_length,
-                                                         std::shared_ptr<ThreadTeam> team,
-                                                         RolloutWeights rollout_weights) {
+                                                         std::shared_ptr<ThreadTeam> team, WeightCopies copies) {
   if (team == nullptr) team = std::make_shared<ThreadTeam>(1);
   return GuardTorch([&]() -> absl::StatusOr<std::shared_ptr<const Model>> {
     NABLA_ASSIGN_OR_RETURN(ModelConfig config, ModelConfig::Load(folder));
@@ -28,7 +27,8 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& fold
     NABLA_ASSIGN_OR_RETURN(ModelText text, LoadModelText(folder));
     NABLA_ASSIGN_OR_RETURN(auto files, OpenModelWeights(folder));
     Weights weights(folder, std::move(files), dtype, device);
-    NABLA_ASSIGN_OR_RETURN(Transformer body, Transformer::Load(config, weights, max_length, dtype, device, team));
+    NABLA_ASSIGN_OR_RETURN(Transformer body,
+                           Transformer::Load(config, weights, max_length, dtype, device, team, copies.for_gradients));
 
     std::shared_ptr<Model> model(new Model(config, std::move(text), team, std::move(body), dtype, device));
     if (config.sequence_classifier) {
@@ -42,7 +42,7 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& fold
       model->head_.weight =
           head.narrow(0, 0, std::min<int64_t>(config.vocabulary_size, model->tokenizer().vocabulary_size()));
     }
-    if (rollout_weights == RolloutWeights::kInt8) {
+    if (copies.int8_rollouts) {
       if (!device.is_cpu()) {
         return absl::InvalidArgumentError(
             absl::StrCat("rollout_weights: int8 needs an engine on the CPU, not on ", device.str(), "; leave it out"));
@@ -50,7 +50,9 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& fold
       model->quantized_ = std::make_shared<const QuantizedModel>(model->body_.weights(), model->head_.weight, team);
       model->body_.DecodeWith({model->quantized_, &model->quantized_->body()});
     }
-    if (device.is_cpu()) model->head_projection_.emplace(std::vector<Linear>{model->head_});
+    if (device.is_cpu()) {
+      model->head_projection_.emplace(std::vector<Linear>{model->head_}, CopiesForGradients(copies.for_gradients));
+    }
     const std::filesystem::path path(folder);
     model->name_ = (path.has_filename() ? path : path.parent_path()).filename().string();
     model->max_length_ = max_length;

@@ -22,24 +22,20 @@
 #include "engine/model/model_folder.h"
 #include "engine/model/quantized_model.h"
 #include "engine/model/transformer.h"
+#include "engine/model/weight_copies.h"
 
 namespace nabla {
-
-// What tokens are decoded with: the model's weights, or int8 copies of them (QuantizedModel), keys, values and hidden
-// states included. Gradients are taken with the model's own weights in either case, at what decoding has left of a
-// rollout's tokens, or by a pass of their own behind the keys and values that it has left.
-enum class RolloutWeights { kModel, kInt8 };
 
 class Model {
  public:
   // `dtype` and `device` as ParseDtype and ParseDevice take them; `max_length` 0: the model's own limit, at most
   // kDefaultMaxLength.
   // On a CPU, inference is divided among `team`; null: the calling thread alone.
-  // kInt8 needs a CPU.
+  // `copies`: int8_rollouts needs a CPU; for_gradients matters on one only.
   static absl::StatusOr<std::shared_ptr<const Model>> Load(const std::string& folder, const std::string& dtype,
                                                            const std::string& device, int64_t max_length,
                                                            std::shared_ptr<ThreadTeam> team = nullptr,
-                                                           RolloutWeights rollout_weights = RolloutWeights::kModel);
+                                                           WeightCopies copies = {});
   static constexpr int64_t kDefaultMaxLength = 8192;
 
   const ModelConfig& config() const { return config_; }
@@ -56,7 +52,7 @@ class Model {
   bool IsEndOfSequence(int32_t token) const;
   ModelInfo info() const;
 
-  // Head products in the model's type (or int8, see RolloutWeights), returned in float32: [n, H] → [n, V] (language
+  // Head products in the model's type (or int8, see WeightCopies), returned in float32: [n, H] → [n, V] (language
   // model) or [n, 1] (classifier). On a CPU a row's products do not depend on the other rows. Without autograd.
   torch::Tensor Head(const torch::Tensor& hidden) const;
   ThreadTeam& team() const { return *team_; }  // shares the work of a CPU

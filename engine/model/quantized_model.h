@@ -5,7 +5,7 @@
 //
 // One stream decodes as fast as weights can be read, and these are a quarter of float32's. Either they draft, that is,
 // guess what the model itself is about to say, which one pass of it verifies (ModelRunner), or they stand in for it
-// wherever it decodes (RolloutWeights). Of a CPU. Immutable and thread-safe.
+// wherever it decodes (WeightCopies). Of a CPU. Immutable and thread-safe.
 #ifndef NABLA_ENGINE_MODEL_QUANTIZED_MODEL_H_
 #define NABLA_ENGINE_MODEL_QUANTIZED_MODEL_H_
 

@@ -55,8 +55,8 @@ Transformer::Transformer(DecoderWeights weights, std::shared_ptr<ThreadTeam> tea
 
 absl::StatusOr<Transformer> Transformer::Load(const ModelConfig& config, Weights& weights, int64_t max_length,
                                               torch::ScalarType dtype, torch::Device device,
-                                              std::shared_ptr<ThreadTeam> team) {
-  DecoderWeights body{.config = config, .dtype = dtype, .device = device};
+                                              std::shared_ptr<ThreadTeam> team, bool copies_for_gradients) {
+  DecoderWeights body{.config = config, .dtype = dtype, .device = device, .copies_for_gradients = copies_for_gradients};
   AddRotaryTables(config, max_length, device, body);
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
   const int64_t query_size = config.num_heads * config.head_dim,

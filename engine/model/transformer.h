@@ -33,10 +33,11 @@ namespace nabla {
 
 class Transformer {
  public:
-  // `max_length`: positions that rotary tables are made for. `team` divides the passes of a CPU.
+  // `max_length`: positions that rotary tables are made for. `team` divides the passes of a CPU, whose gradients keep
+  // copies of the weights or not.
   static absl::StatusOr<Transformer> Load(const ModelConfig& config, Weights& weights, int64_t max_length,
                                           torch::ScalarType dtype, torch::Device device,
-                                          std::shared_ptr<ThreadTeam> team);
+                                          std::shared_ptr<ThreadTeam> team, bool copies_for_gradients = true);
 
   // Rows of the embedding matrix: [n, H].
   torch::Tensor Embed(absl::Span<const int32_t> ids) const;

@@ -54,8 +54,11 @@ struct EnginePoolOptions {
   int max_draft_tokens = 8;            // guessed ones that a pass verifies; 0: none
   std::string draft_weights = "auto";  // "int8": see QuantizedModel; "none"; "auto": int8 where it pays
   // What the language model decodes with: "model", its weights, or "int8", copies of them that are sooner read and not
-  // as exact (RolloutWeights); on CPUs only.
+  // as exact (WeightCopies); on CPUs only.
   std::string rollout_weights = "model";
+  // What gradients of a CPU multiply with: "packed", copies of all models' weights where they pay (CpuProjection), or
+  // "model", the weights as they lie.
+  std::string gradient_weights = "packed";
   int max_queued_requests = 256;
   int64_t max_queued_tokens = 1 << 20;  // as EstimateTokens counts them
   int max_new_tokens_limit = 4096;      // caps of what a request may ask for

@@ -39,6 +39,10 @@ absl::Status ValidateEnginePoolOptions(const EnginePoolOptions& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("rollout_weights is \"", options.rollout_weights, "\"; expected model or int8"));
   }
+  if (options.gradient_weights != "packed" && options.gradient_weights != "model") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("gradient_weights is \"", options.gradient_weights, "\"; expected packed or model"));
+  }
   if (options.rollout_weights == "int8" && options.draft_weights == "int8") {
     return absl::InvalidArgumentError(
         "draft_weights: int8 would guess what rollout_weights: int8 says by itself; leave one of them out");

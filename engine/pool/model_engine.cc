@@ -114,10 +114,11 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
     parameters = std::max(parameters, reward_config.parameters());
   }
   const auto team = std::make_shared<ThreadTeam>(ThreadCount(options.threads, parameters));
-  NABLA_ASSIGN_OR_RETURN(
-      std::shared_ptr<const Model> writer,
-      Model::Load(names.path, names.dtype, device, names.max_length, team,
-                  options.rollout_weights == "int8" ? RolloutWeights::kInt8 : RolloutWeights::kModel));
+  const WeightCopies copies = {.for_gradients = options.gradient_weights == "packed"};
+  WeightCopies writer_copies = copies;
+  writer_copies.int8_rollouts = options.rollout_weights == "int8";
+  NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> writer,
+                         Model::Load(names.path, names.dtype, device, names.max_length, team, writer_copies));
   if (writer->config().sequence_classifier) {
     return absl::InvalidArgumentError(
         absl::StrCat(names.path, "/config.json: ", writer->config().architecture,
@@ -126,7 +127,7 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
   std::vector<std::shared_ptr<const Model>> judges;  // of `rewards`
   for (const RewardModelOptions& reward : rewards) {
     NABLA_ASSIGN_OR_RETURN(judges.emplace_back(),
-                           Model::Load(reward.path, reward.dtype, device, reward.max_length, team));
+                           Model::Load(reward.path, reward.dtype, device, reward.max_length, team, copies));
   }
   std::shared_ptr<const Model> draft;
   if (options.draft_model) {

@@ -69,11 +69,11 @@ LocalRewardModel::LocalRewardModel(std::shared_ptr<ModelRunner> runner, RewardKi
 absl::StatusOr<std::unique_ptr<LocalRewardModel>> LocalRewardModel::Load(const RewardModelOptions& options,
                                                                          const std::string& device,
                                                                          int64_t kv_cache_bytes, int threads,
-                                                                         Batcher* batcher) {
+                                                                         Batcher* batcher, WeightCopies copies) {
   NABLA_ASSIGN_OR_RETURN(const ModelConfig config, ModelConfig::Load(options.path));
   const auto team = std::make_shared<ThreadTeam>(ThreadCount(threads, config.parameters()));
   NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model,
-                         Model::Load(options.path, options.dtype, device, options.max_length, team));
+                         Model::Load(options.path, options.dtype, device, options.max_length, team, copies));
   const int64_t tokens = kv_cache_bytes / KvPool::BytesPerToken(model->config(), model->dtype());
   auto pool = std::make_shared<KvPool>(model->config(), tokens, model->dtype(), model->device());
   auto runner = std::make_shared<ModelRunner>(std::move(model), std::move(pool), batcher);

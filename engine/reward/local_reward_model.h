@@ -12,6 +12,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "engine/model/weight_copies.h"
 #include "engine/reward/embedding_table.h"
 #include "engine/reward/reward_model.h"
 #include "engine/reward/reward_model_options.h"
@@ -41,7 +42,8 @@ class LocalRewardModel : public RewardModel {
   // `device` as in ModelOptions. Errors name the file or the option and what was expected.
   static absl::StatusOr<std::unique_ptr<LocalRewardModel>> Load(const RewardModelOptions& options,
                                                                 const std::string& device, int64_t kv_cache_bytes,
-                                                                int threads, Batcher* batcher);
+                                                                int threads, Batcher* batcher,
+                                                                WeightCopies copies = {});
 
   absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage> messages, int max_response_tokens,
                                                       const StopToken* stop = nullptr,

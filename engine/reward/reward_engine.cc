@@ -29,8 +29,10 @@ absl::StatusOr<std::unique_ptr<RewardEngine>> RewardEngine::Create(const RewardE
   std::unique_ptr<RewardEngine> engine(new RewardEngine());
   engine->batcher_ = std::make_unique<Batcher>(Batcher::Options{
       .max_batch_tokens = options.max_batch_tokens, .on_thread_start = UseOneTorchThread, .on_pass = options.on_batch});
-  NABLA_ASSIGN_OR_RETURN(engine->model_, LocalRewardModel::Load(options.model, options.device, options.kv_cache_bytes,
-                                                                options.threads, engine->batcher_.get()));
+  NABLA_ASSIGN_OR_RETURN(
+      engine->model_,
+      LocalRewardModel::Load(options.model, options.device, options.kv_cache_bytes, options.threads,
+                             engine->batcher_.get(), {.for_gradients = options.gradient_weights == "packed"}));
   NABLA_ASSIGN_OR_RETURN(engine->embedding_, engine->model_->Embedding());
   NABLA_ASSIGN_OR_RETURN(engine->fingerprint_, FingerprintOf(options.model, *engine->model_));
   return engine;

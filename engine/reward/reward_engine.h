@@ -27,6 +27,7 @@ struct RewardEngineOptions {
   int64_t kv_cache_bytes = int64_t{1} << 30;   // of keys and values
   int threads = 0;                             // of a CPU's products; 0: by cores and model, see ThreadCount
   int max_batch_tokens = 128;                  // rows of one forward pass
+  std::string gradient_weights = "packed";     // as EnginePoolOptions'
   std::function<void(int64_t rows)> on_batch;  // after every forward pass, on the execution thread; must not block
 };
 

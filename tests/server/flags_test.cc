@@ -81,6 +81,7 @@ TEST_F(FlagsTest, EveryFlagReachesItsOption) {
                                                                                     {"max_running_requests", "3"},
                                                                                     {"threads", "4"},
                                                                                     {"max_batch_tokens", "5"},
+                                                                                    {"gradient_weights", "model"},
                                                                                     {"max_draft_tokens", "11"},
                                                                                     {"draft_weights", "none"},
                                                                                     {"max_queued_requests", "6"},
@@ -119,6 +120,7 @@ TEST_F(FlagsTest, EveryFlagReachesItsOption) {
   EXPECT_EQ(pool.max_running_requests, 3);
   EXPECT_EQ(pool.threads, 4);
   EXPECT_EQ(pool.max_batch_tokens, 5);
+  EXPECT_EQ(pool.gradient_weights, "model");
   EXPECT_EQ(pool.max_draft_tokens, 11);
   EXPECT_EQ(pool.draft_weights, "none");
   EXPECT_EQ(pool.max_queued_requests, 6);

@@ -87,6 +87,7 @@ TEST_F(RewardFlagsTest, EveryFlagReachesItsOption) {
                                                                                     {"kv_cache_bytes", "512MiB"},
                                                                                     {"threads", "4"},
                                                                                     {"max_batch_tokens", "5"},
+                                                                                    {"gradient_weights", "model"},
                                                                                     {"max_concurrent_calls", "6"},
                                                                                     {"max_waiting_calls", "7"},
                                                                                     {"max_idle_contexts", "8"},
@@ -115,6 +116,7 @@ TEST_F(RewardFlagsTest, EveryFlagReachesItsOption) {
   EXPECT_EQ(engine.kv_cache_bytes, 512 << 20);
   EXPECT_EQ(engine.threads, 4);
   EXPECT_EQ(engine.max_batch_tokens, 5);
+  EXPECT_EQ(engine.gradient_weights, "model");
   EXPECT_EQ(setup->server.calls.threads, 6);
   EXPECT_EQ(setup->server.calls.max_waiting, 7);
   EXPECT_EQ(setup->server.contexts.max_idle, 8);

@@ -16,8 +16,8 @@ TEST_P(CpuProjectionShapesTest, IsLibtorchsLinearThereAndBack) {
     // Two side by side, of which the second has half the outputs.
     const torch::Tensor weight = torch::randn({outputs, inputs}).to(type), bias = torch::randn({outputs}).to(type);
     const int64_t first = outputs - outputs / 2;
-    const CpuProjection projection({{weight.narrow(0, 0, first), bias.narrow(0, 0, first)},
-                                    {weight.narrow(0, first, outputs / 2), bias.narrow(0, first, outputs / 2)}});
+    const std::vector<Linear> linears = {{weight.narrow(0, 0, first), bias.narrow(0, 0, first)},
+                                         {weight.narrow(0, first, outputs / 2), bias.narrow(0, first, outputs / 2)}};
     // What both multiply: rounded numbers, in double precision.
     const auto exact = [type](const torch::Tensor& numbers) { return numbers.to(type).to(torch::kFloat64); };
     const torch::Tensor x = torch::randn({rows, inputs}), gradient = torch::randn({rows, outputs});
@@ -27,10 +27,13 @@ TEST_P(CpuProjectionShapesTest, IsLibtorchsLinearThereAndBack) {
     const auto near = [&](const torch::Tensor& value, const torch::Tensor& expected, int64_t terms) {
       return torch::allclose(value.to(torch::kFloat64), expected, tolerance, tolerance * std::sqrt(terms));
     };
-    EXPECT_TRUE(
-        near(projection.Forward(ProjectionInput(x, type)), at::linear(exact(x), exact(weight), exact(bias)), inputs));
-    EXPECT_TRUE(
-        near(projection.Backward(ProjectionInput(gradient, type)), torch::mm(exact(gradient), exact(weight)), outputs));
+    for (const bool copies : {true, false}) {
+      const CpuProjection projection(linears, CopiesForGradients(copies));
+      EXPECT_TRUE(
+          near(projection.Forward(ProjectionInput(x, type)), at::linear(exact(x), exact(weight), exact(bias)), inputs));
+      EXPECT_TRUE(near(projection.Backward(ProjectionInput(gradient, type)), torch::mm(exact(gradient), exact(weight)),
+                       outputs));
+    }
   }
 }
 
@@ -43,8 +46,9 @@ TEST(CpuProjectionTest, PackedWeightsGiveTheSame) {
   torch::manual_seed(4);
   for (const torch::ScalarType type : {torch::kFloat32, torch::kBFloat16}) {
     const Linear linear{.weight = torch::randn({517, 514}).to(type), .bias = torch::randn({517}).to(type)};
-    const CpuProjection plain({linear, linear}, /*packs=*/false), packed({linear, linear}, /*packs=*/true);
-    const CpuProjection prepared({linear, linear}, /*packs=*/true);
+    using Copies = CpuProjection::Copies;
+    const CpuProjection plain({linear, linear}, Copies::kNone), packed({linear, linear}, Copies::kPacked);
+    const CpuProjection prepared({linear, linear}, Copies::kPacked);
     prepared.PrepareForward(), prepared.PrepareBackward();
     const auto near = [type](const torch::Tensor& raw, const torch::Tensor& raw_expected) {
       const torch::Tensor value = raw.to(torch::kFloat32), expected = raw_expected.to(torch::kFloat32);

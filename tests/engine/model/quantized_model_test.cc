@@ -10,8 +10,9 @@ namespace {
 
 class QuantizedModelTest : public testing::TestWithParam<const char*> {
  protected:
-  std::shared_ptr<const Model> Load(RolloutWeights weights) const {
-    return Model::Load(LanguageModelFolder(), GetParam(), "cpu", 0, /*team=*/nullptr, weights).value();
+  std::shared_ptr<const Model> Load(bool int8_rollouts) const {
+    return Model::Load(LanguageModelFolder(), GetParam(), "cpu", 0, /*team=*/nullptr, {.int8_rollouts = int8_rollouts})
+        .value();
   }
 
   const std::vector<int32_t> ids_ = {1, 87, 85, 285, 201, 5, 2, 201, 1};
@@ -19,7 +20,7 @@ class QuantizedModelTest : public testing::TestWithParam<const char*> {
 
 // Near enough to guess what the model says, and not the model itself.
 TEST_P(QuantizedModelTest, ItsLogitsAreNearThoseOfTheModel) {
-  const std::shared_ptr<const Model> model = Load(RolloutWeights::kModel);
+  const std::shared_ptr<const Model> model = Load(/*int8_rollouts=*/false);
   const auto quantized = NewQuantizedModel(*model);
   KvCache cache = NewKvCache(*model), quantized_cache = NewKvCache(*model);
   const torch::Tensor logits = model->Head(Extend(*model, ids_, cache));
@@ -33,7 +34,7 @@ TEST_P(QuantizedModelTest, ItsLogitsAreNearThoseOfTheModel) {
 }
 
 TEST_P(QuantizedModelTest, AModelMayDecodeWithIt) {
-  const std::shared_ptr<const Model> model = Load(RolloutWeights::kInt8);
+  const std::shared_ptr<const Model> model = Load(/*int8_rollouts=*/true);
   const auto quantized = NewQuantizedModel(*model);
   KvCache cache = NewKvCache(*model), quantized_cache = NewKvCache(*model);
   ASSERT_TRUE(quantized_cache.Prepare(9).ok());

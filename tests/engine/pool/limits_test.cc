@@ -28,6 +28,8 @@ TEST(LimitsTest, OptionsAreNamedWithWhatWasExpected) {
             absl::InvalidArgumentError("draft_weights is \"int4\"; expected auto, int8 or none"));
   EXPECT_EQ(error([](EnginePoolOptions& o) { o.rollout_weights = "int4"; }),
             absl::InvalidArgumentError("rollout_weights is \"int4\"; expected model or int8"));
+  EXPECT_EQ(error([](EnginePoolOptions& o) { o.gradient_weights = "int8"; }),
+            absl::InvalidArgumentError("gradient_weights is \"int8\"; expected packed or model"));
   EXPECT_EQ(error([](EnginePoolOptions& o) { o.rollout_weights = o.draft_weights = "int8"; }),
             absl::InvalidArgumentError(
                 "draft_weights: int8 would guess what rollout_weights: int8 says by itself; leave one of them out"));
