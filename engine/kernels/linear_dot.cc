@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include "engine/kernels/sums_avx512.h"
 #include "engine/kernels/weight_streams.h"
 
 #define NABLA_PAIRS __attribute__((target("avx512bf16,avx512f,avx512bw,avx512vl,avx512dq")))
@@ -18,15 +19,6 @@ NABLA_PAIRS inline __m512bh Load(const uint16_t* from) { return (__m512bh)_mm512
 
 NABLA_PAIRS inline __m512bh LoadFirst(const uint16_t* from, int64_t count) {
   return (__m512bh)_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << count) - 1), from);
-}
-
-// The sums of four vectors' lanes, always added in the same order.
-NABLA_PAIRS inline __m128 SumsOf(__m512 a, __m512 b, __m512 c, __m512 d) {
-  const __m512 ac = _mm512_add_ps(_mm512_unpacklo_ps(a, c), _mm512_unpackhi_ps(a, c));
-  const __m512 bd = _mm512_add_ps(_mm512_unpacklo_ps(b, d), _mm512_unpackhi_ps(b, d));
-  const __m512 blocks = _mm512_add_ps(_mm512_unpacklo_ps(ac, bd), _mm512_unpackhi_ps(ac, bd));
-  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(blocks), _mm512_extractf32x8_ps(blocks, 1));
-  return _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
 }
 
 // Dot products of kRows rows of x with kOutputs rows of the weights. Every sum runs over k in steps of kInputs,

@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include "engine/kernels/sums_avx512.h"
 #include "engine/kernels/weight_streams.h"
 
 #define NABLA_BYTES __attribute__((target("avx512vnni,avx512f,avx512bw,avx512vl,avx512dq")))
@@ -24,15 +25,6 @@ NABLA_BYTES inline __m512i Load(const int8_t* from) {
 NABLA_BYTES inline __m512i LoadFirst(const int8_t* from, int64_t count) {
   const __m512i weights = _mm512_maskz_loadu_epi8((uint64_t{1} << count) - 1, from);
   return _mm512_xor_si512(weights, _mm512_set1_epi8(kOffset));
-}
-
-// The sums of four vectors' lanes, always added in the same order.
-NABLA_BYTES inline __m128 SumsOf(__m512 a, __m512 b, __m512 c, __m512 d) {
-  const __m512 ac = _mm512_add_ps(_mm512_unpacklo_ps(a, c), _mm512_unpackhi_ps(a, c));
-  const __m512 bd = _mm512_add_ps(_mm512_unpacklo_ps(b, d), _mm512_unpackhi_ps(b, d));
-  const __m512 blocks = _mm512_add_ps(_mm512_unpacklo_ps(ac, bd), _mm512_unpackhi_ps(ac, bd));
-  const __m256 halves = _mm256_add_ps(_mm512_castps512_ps256(blocks), _mm512_extractf32x8_ps(blocks, 1));
-  return _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
 }
 
 // What is done to the sums of outputs.
