@@ -67,15 +67,15 @@ NABLA_CONFIG_FLAG(int, max_draft_tokens, "engine.max_draft_tokens",
 NABLA_CONFIG_FLAG(
     std::string, draft_weights, "engine.draft_weights",
     "What guesses besides an earlier rollout: int8, a copy of the model with such weights; none; or auto (int8 on "
-    "a CPU for weights of 64 MiB and more). Default: auto.");
+    "a CPU for weights of 64 MiB and more, unless rollouts are by int8 weights). Default: auto.");
 NABLA_CONFIG_FLAG(
     std::string, rollout_weights, "engine.rollout_weights",
     "What the language model decodes with: model, its own weights; or int8, copies of them, which answer sooner and "
     "not quite the same, on a CPU. Gradients are taken with its own in either case. Default: model.");
-NABLA_CONFIG_FLAG(std::string, gradient_weights, "engine.gradient_weights",
-                  "What gradients on a CPU multiply with: packed, copies of the weights where they pay; or model, the "
-                  "weights as they "
-                  "lie, which takes longer and up to a third of the memory. Default: packed.");
+NABLA_CONFIG_FLAG(
+    std::string, gradient_weights, "engine.gradient_weights",
+    "What gradients on a CPU multiply with: packed, copies of the weights where they pay; or model, the weights as "
+    "they lie, which takes longer and as little as a third of the memory. Default: packed.");
 NABLA_CONFIG_FLAG(int, max_queued_requests, "admission.max_queued_requests",
                   "Requests that may wait for an engine; more get RESOURCE_EXHAUSTED. Default: 256.");
 NABLA_CONFIG_FLAG(int64_t, max_queued_tokens, "admission.max_queued_tokens",

@@ -30,10 +30,10 @@ NABLA_CONFIG_FLAG(int, threads, "engine.threads",
                   "Threads of the model on a CPU. Default: 0, the cores, or fewer for a small model.");
 NABLA_CONFIG_FLAG(int, max_batch_tokens, "engine.max_batch_tokens",
                   "Rows of one forward pass, of all calls that share it. Default: 128.");
-NABLA_CONFIG_FLAG(std::string, gradient_weights, "engine.gradient_weights",
-                  "What gradients on a CPU multiply with: packed, copies of the weights where they pay; or model, the "
-                  "weights as they "
-                  "lie, which takes longer and up to a third of the memory. Default: packed.");
+NABLA_CONFIG_FLAG(
+    std::string, gradient_weights, "engine.gradient_weights",
+    "What gradients on a CPU multiply with: packed, copies of the weights where they pay; or model, the weights as "
+    "they lie, which takes longer and as little as a third of the memory. Default: packed.");
 NABLA_CONFIG_FLAG(int, max_concurrent_calls, "calls.max_concurrent",
                   "Calls that run at once; each has a thread. Default: 64.");
 NABLA_CONFIG_FLAG(int, max_waiting_calls, "calls.max_waiting",

@@ -107,8 +107,8 @@ struct Usage {
   int64_t model_calls = 0;
   int64_t draft_tokens_accepted = 0;  // guessed and decoded as guessed; among decoded_tokens
   int64_t draft_tokens_rejected = 0;
-  int64_t int8_tokens_accepted = 0;  // of the draft tokens, those that int8 weights have guessed; an earlier rollout
-  int64_t int8_tokens_rejected = 0;  // the others
+  int64_t int8_tokens_accepted = 0;  // of the former, guessed by int8 weights, the rest by an earlier rollout
+  int64_t int8_tokens_rejected = 0;  // of the latter
   ModelWork language_model;
   ModelWork reward_model;  // guard models included
   ModelWork draft_model;

@@ -135,15 +135,12 @@ NABLA_BYTES void LinearByBytes(const WeightMatrix& matrix, const ByteBlock* x, i
     return Finish{matrix.scales + output, bias != nullptr ? bias + output : nullptr};
   };
   int64_t o = begin;
-  const auto one_by_one = [&]() NABLA_BYTES {
-    for (; o < end; ++o) {
-      Rows<1>(weight + o * inputs, x, rows, inputs, WeightStream(), finish_at(o), out + o, out_stride);
-    }
-  };
   const auto stream_at = [&](int64_t output, int outputs) {
     return WeightStream(weight + output * inputs, weight + end * inputs, outputs, inputs, rows / 4);
   };
-  if (rows == 1) {  // eight sums keep the adders busy while weights stream by
+  // Eight sums keep the adders busy while weights stream by. One output after another, as OneStreamIsBest has it for
+  // wider weights, measured alike on AMD Zen 4: 5.5 and 5.7 ms for one row of SmolLM2.
+  if (rows == 1) {
     for (; o + 8 <= end; o += 8) {
       Rows<8>(weight + o * inputs, x, rows, inputs, stream_at(o, 8), finish_at(o), out + o, out_stride);
     }
@@ -151,7 +148,9 @@ NABLA_BYTES void LinearByBytes(const WeightMatrix& matrix, const ByteBlock* x, i
   for (; o + 4 <= end; o += 4) {
     Rows<4>(weight + o * inputs, x, rows, inputs, stream_at(o, 4), finish_at(o), out + o, out_stride);
   }
-  one_by_one();
+  for (; o < end; ++o) {
+    Rows<1>(weight + o * inputs, x, rows, inputs, WeightStream(), finish_at(o), out + o, out_stride);
+  }
 }
 
 }  // namespace nabla::kernels

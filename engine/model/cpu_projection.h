@@ -45,7 +45,7 @@ class ProjectionInput {
 class CpuProjection {
  public:
   enum class Copies {
-    kNone,          // one of the weights transposed for the tiles' way back, while it is needed
+    kNone,          // only for the tiles' way back, one transposed by every thread that goes it, while it does
     kWhereTheyPay,  // as above
     kPacked,        // for oneDNN, which libtorch must have, whatever the weights
   };
@@ -53,6 +53,7 @@ class CpuProjection {
   // Refers to the tensors of `linears`, which are of one type, and all have a bias or none.
   explicit CpuProjection(std::vector<Linear> linears, Copies copies = Copies::kWhereTheyPay);
 
+  bool keeps_copies() const { return keeps_; }  // where they pay
   // Makes the copies of the weights that Forward or Backward makes when it is first called.
   void PrepareForward() const;
   void PrepareBackward() const;

@@ -149,15 +149,34 @@ TEST_P(LinearTest, ForInt8WeightsXIsRoundedToTheNearestBytes) {
   }
 }
 
+// As CPUs multiply that have no instruction for bytes.
+TEST_P(LinearTest, Int8WeightsMayMeetFloats) {
+  std::vector<float> out(rows_ * outputs_);
+  Linear(Matrix(NumberType::kInt8), LinearInput(x_.data(), rows_, inputs_, NumberType::kFloat32), nullptr, out.data(),
+         outputs_, 0, outputs_);
+  for (int64_t i = 0; i < rows_; ++i) {
+    for (int64_t o = 0; o < outputs_; ++o) {
+      double expected = 0, size = 1;
+      for (int64_t k = 0; k < inputs_; ++k) {
+        const double product = x_[i * inputs_ + k] * Weight(NumberType::kInt8, o, k);
+        expected += product, size += std::abs(product);
+      }
+      ASSERT_NEAR(out[i * outputs_ + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
+    }
+  }
+}
+
 // Tiles of every shape add up the same numbers in the same order.
 TEST_P(LinearTest, ARowsBitsDoNotDependOnHowManyRowsThereAreNorOnHowOutputsAreDivided) {
   for (const NumberType type : kTypes) {
+    const std::vector<float> bias = Random(outputs_, 3);
     std::vector<float> together(rows_ * outputs_), apart(rows_ * outputs_);
-    Linear(Matrix(type), LinearInput(x_.data(), rows_, inputs_, type), nullptr, together.data(), outputs_, 0, outputs_);
+    Linear(Matrix(type), LinearInput(x_.data(), rows_, inputs_, type), bias.data(), together.data(), outputs_, 0,
+           outputs_);
     for (int64_t i = 0; i < rows_; ++i) {
       const LinearInput row(x_.data() + i * inputs_, 1, inputs_, type);
       for (int64_t o = 0; o < outputs_; o += 3) {
-        Linear(Matrix(type), row, nullptr, apart.data() + i * outputs_, outputs_, o, std::min(o + 3, outputs_));
+        Linear(Matrix(type), row, bias.data(), apart.data() + i * outputs_, outputs_, o, std::min(o + 3, outputs_));
       }
     }
     EXPECT_EQ(together, apart);

@@ -47,6 +47,17 @@ TEST(ModelLoadingTest, TensorsAreViewsOfTheMappedFile) {
   EXPECT_EQ(weights.Get("model.norm.weight", {64})->data_ptr(), entry->data);
 }
 
+TEST(ModelLoadingTest, CopiesForGradientsAreKeptUnlessUnwanted) {
+  for (const bool wanted : {true, false}) {
+    const auto model =
+        Model::Load(LanguageModelFolder(), "float32", "cpu", 0, /*team=*/nullptr, {.for_gradients = wanted}).value();
+    EXPECT_EQ(model->head_projection().keeps_copies(), wanted);
+    for (const CpuProjection* projection : model->body().cpu_gradient()->projections()) {
+      EXPECT_EQ(projection->keeps_copies(), wanted);
+    }
+  }
+}
+
 TEST(ModelLoadingTest, ShardsGiveTheSameModel) {
   const FolderCopy folder(LanguageModelFolder());
   const std::string whole = folder.Read("model.safetensors");
