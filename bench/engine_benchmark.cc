@@ -5,8 +5,8 @@
 //
 // The machine's limits are measured first, in the same run: the best rate of a matrix product of the same number type,
 // and the rate at which memory is read. A benchmark's `limit_share` is the least time that those allow (by its
-// multiplications, or by what it has to read, whichever takes longer) over the time it took. Text, and loading weights
-// that are mapped, are bound by neither and show times alone.
+// multiplications, or by what it has to read, whichever takes longer) over the time it took. Text and loading are held
+// against reading their bytes, though neither is bound by it (mapped weights are not read at all).
 #include <benchmark/benchmark.h>
 #include <torch/torch.h>
 
@@ -400,6 +400,7 @@ class Bench {
   void Tokenize(benchmark::State& state) const {
     for (auto _ : state) benchmark::DoNotOptimize(model().tokenizer().Encode(kQuestion));
     state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(sizeof(kQuestion) - 1));
+    SetShare(state, 0, sizeof(kQuestion) - 1);
   }
 
   void Detokenize(benchmark::State& state) const {
@@ -409,12 +410,14 @@ class Bench {
       for (const int32_t id : ids) benchmark::DoNotOptimize(detokenizer.Push(id));
     }
     state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(ids.size()));
+    SetShare(state, 0, static_cast<double>(ids.size() * sizeof(int32_t)));
   }
 
   void LoadModel(benchmark::State& state) const {
     for (auto _ : state) {
       if (Failed(state, Model::Load(options_.model, options_.dtype, options_.device, 0, team_).status())) return;
     }
+    SetShare(state, 0, WeightBytes());
   }
 
   // A ∇ request as hf_baseline.py's: greedy rollouts, resampling by argmax, so that the tokens can be compared.
