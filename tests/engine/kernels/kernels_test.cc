@@ -76,6 +76,26 @@ class LinearTest : public testing::TestWithParam<Shape> {
     if (type == NumberType::kInt8) return static_cast<double>(quantized_[at]) * scales_[o];
     return type == NumberType::kFloat32 ? weight_[at] : FromBfloat16(half_[at]);
   }
+
+  // Products with `input`, which was made of `x`, are sums in double precision.
+  void ExpectSums(NumberType type, const LinearInput& input, const std::vector<float>& x) const {
+    const std::vector<float> bias = Random(outputs_, 3);
+    std::vector<float> out(rows_ * outputs_);
+    Linear(Matrix(type), input, bias.data(), out.data(), outputs_, 0, outputs_);
+    for (int64_t i = 0; i < rows_; ++i) {
+      for (int64_t o = 0; o < outputs_; ++o) {
+        double expected = bias[o], size = 1;
+        for (int64_t k = 0; k < inputs_; ++k) {
+          const float number = x[i * inputs_ + k];
+          const double factor = type == NumberType::kBfloat16 ? FromBfloat16(RoundToBfloat16(number)) : number;
+          const double product = factor * Weight(type, o, k);
+          expected += product;
+          size += std::abs(product);
+        }
+        ASSERT_NEAR(out[i * outputs_ + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
+      }
+    }
+  }
 };
 
 constexpr NumberType kTypes[] = {NumberType::kFloat32, NumberType::kBfloat16, NumberType::kInt8};
@@ -106,25 +126,15 @@ std::vector<float> InBytes(std::vector<float> x, int64_t inputs) {
 }
 
 TEST_P(LinearTest, AgreesWithSumsInDoublePrecision) {
-  const std::vector<float> bias = Random(outputs_, 3);
   for (const NumberType type : kTypes) {
     const std::vector<float> x = type == NumberType::kInt8 ? InBytes(x_, inputs_) : x_;
-    std::vector<float> out(rows_ * outputs_);
-    Linear(Matrix(type), LinearInput(x.data(), rows_, inputs_, type), bias.data(), out.data(), outputs_, 0, outputs_);
-    for (int64_t i = 0; i < rows_; ++i) {
-      for (int64_t o = 0; o < outputs_; ++o) {
-        double expected = bias[o], size = 1;
-        for (int64_t k = 0; k < inputs_; ++k) {
-          const float number = x[i * inputs_ + k];
-          const double factor = type == NumberType::kBfloat16 ? FromBfloat16(RoundToBfloat16(number)) : number;
-          const double product = factor * Weight(type, o, k);
-          expected += product;
-          size += std::abs(product);
-        }
-        ASSERT_NEAR(out[i * outputs_ + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
-      }
-    }
+    ExpectSums(type, LinearInput(x.data(), rows_, inputs_, type), x);
   }
+}
+
+// As CPUs multiply that have no instruction for bytes.
+TEST_P(LinearTest, Int8WeightsMayMeetFloats) {
+  ExpectSums(NumberType::kInt8, LinearInput(x_.data(), rows_, inputs_, NumberType::kFloat32), x_);
 }
 
 // By half of what its 32 numbers are multiples of, at most.
@@ -145,23 +155,6 @@ TEST_P(LinearTest, ForInt8WeightsXIsRoundedToTheNearestBytes) {
         bound += 0.5001 * largest / 127 * weights;
       }
       ASSERT_NEAR(out[i * outputs_ + o], exact, bound) << "row " << i << ", output " << o;
-    }
-  }
-}
-
-// As CPUs multiply that have no instruction for bytes.
-TEST_P(LinearTest, Int8WeightsMayMeetFloats) {
-  std::vector<float> out(rows_ * outputs_);
-  Linear(Matrix(NumberType::kInt8), LinearInput(x_.data(), rows_, inputs_, NumberType::kFloat32), nullptr, out.data(),
-         outputs_, 0, outputs_);
-  for (int64_t i = 0; i < rows_; ++i) {
-    for (int64_t o = 0; o < outputs_; ++o) {
-      double expected = 0, size = 1;
-      for (int64_t k = 0; k < inputs_; ++k) {
-        const double product = x_[i * inputs_ + k] * Weight(NumberType::kInt8, o, k);
-        expected += product, size += std::abs(product);
-      }
-      ASSERT_NEAR(out[i * outputs_ + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
     }
   }
 }
