@@ -11,9 +11,6 @@
 #include <torch/torch.h>
 
 #include <algorithm>
-#include <array>
-#include <chrono>
-#include <functional>
 #include <future>
 #include <iostream>
 #include <memory>
@@ -27,6 +24,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "bench/machine_limits.h"
 #include "engine/base/status_macros.h"
 #include "engine/decode/batcher.h"
 #include "engine/decode/model_runner.h"
@@ -53,8 +51,6 @@
 namespace nabla {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr char kQuestion[] =
     "Janet's ducks lay 16 eggs per day. She eats three for breakfast every morning and bakes muffins for her friends "
     "every day with four. She sells the remainder at the farmers' market daily for $2 per fresh duck egg. How much in "
@@ -66,54 +62,6 @@ struct Options {
   std::string device = "cpu";
   std::string rollout_weights = "model", gradient_weights = "packed";
   int threads = 0;
-};
-
-double SecondsOf(torch::Device device, const std::function<void()>& work) {
-  const auto start = Clock::now();
-  work();
-  if (device.is_cuda()) torch::cuda::synchronize(device.index());
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// The best of a few repetitions.
-double LeastSeconds(torch::Device device, int repetitions, const std::function<void()>& work) {
-  double least = SecondsOf(device, work);
-  for (int i = 1; i < repetitions; ++i) least = std::min(least, SecondsOf(device, work));
-  return least;
-}
-
-// What the machine can do, a CPU with as many threads as the engine has.
-struct Limits {
-  double operations_per_second = 0;  // multiplications and additions of matrix products
-  double bytes_per_second = 0;       // read from memory
-
-  static Limits Measure(torch::ScalarType type, torch::Device device) {
-    const torch::InferenceMode inference;
-    Limits limits;
-    for (const auto& [rows, inputs, outputs] :
-         {std::array<int64_t, 3>{1024, 1024, 1024}, {512, 1024, 4096}, {2048, 2048, 2048}, {8192, 8192, 8192}}) {
-      if (rows > 2048 && device.is_cpu()) continue;
-      const torch::Tensor x = torch::randn({rows, inputs}, device), w = torch::randn({outputs, inputs}, device);
-      const Linear linear{.weight = w.to(type)};
-      const torch::Tensor rows_of_type = x.to(type);
-      std::vector<std::function<void()>> ways = {[&] { at::linear(rows_of_type, linear.weight); }};
-      const CpuProjection packed({linear}, CpuProjection::Copies::kPacked);
-      if (device.is_cpu()) ways.emplace_back([&] { packed.Forward(ProjectionInput(x, type)); });
-      for (const auto& way : ways) {
-        way();
-        const double seconds = LeastSeconds(device, 8, way);
-        limits.operations_per_second = std::max(limits.operations_per_second, 2.0 * rows * inputs * outputs / seconds);
-      }
-    }
-    const torch::Tensor numbers = torch::ones({int64_t{device.is_cpu() ? 64 : 1024} << 20}, device);
-    limits.bytes_per_second =
-        numbers.numel() * 4.0 / LeastSeconds(device, 5, [&] { benchmark::DoNotOptimize(numbers.sum()); });
-    return limits;
-  }
-
-  double LeastTime(double operations, double bytes) const {
-    return std::max(operations / operations_per_second, bytes / bytes_per_second);
-  }
 };
 
 class NoSink : public EventSink {
@@ -133,7 +81,7 @@ class Bench {
     at::set_num_threads(threads);
     NABLA_ASSIGN_OR_RETURN(const torch::Device device, ParseDevice(options.device));
     NABLA_ASSIGN_OR_RETURN(const torch::ScalarType type, ParseDtype(options.dtype, config.dtype, device));
-    bench->limits_ = Limits::Measure(type, device);
+    bench->limits_ = MachineLimits::Measure(type, device);
     bench->batcher_ =
         std::make_unique<Batcher>(Batcher::Options{.max_batch_tokens = 512, .on_thread_start = UseOneTorchThread});
     bench->team_ = std::make_shared<ThreadTeam>(threads);
@@ -182,15 +130,12 @@ class Bench {
     Add("request/tokens:128/rollouts:8", [this](benchmark::State& state) { WholeRequest(state, 128, 8); });
   }
 
-  const Limits& limits() const { return limits_; }
+  const MachineLimits& limits() const { return limits_; }
 
  private:
   const Model& model() const { return *runner_->model(); }
   bool decodes_in_int8() const { return options_.rollout_weights == "int8"; }
   bool copies_for_gradients() const { return options_.gradient_weights == "packed"; }
-  static std::shared_ptr<const QuantizedModel> Int8Copy(const Model& model) {
-    return std::make_shared<const QuantizedModel>(model.body().weights(), model.head_weight(), model.shared_team());
-  }
 
   template <typename Body>
   static void Add(const std::string& name, const Body& body) {
@@ -210,7 +155,18 @@ class Bench {
   double LayerOperations(double rows, double keys) const {
     const ModelConfig& c = model().config();
     const double weights = static_cast<double>(c.parameters() - c.vocabulary_size * c.hidden_size);
-    return 2 * rows * weights + 4.0 * static_cast<double>(c.num_layers * c.num_heads * c.head_dim) * rows * keys;
+    return 2 * rows * weights + AttentionOperations(rows, keys);
+  }
+  // Products with keys and with values.
+  double AttentionOperations(double rows, double keys) const {
+    const ModelConfig& c = model().config();
+    return 4.0 * static_cast<double>(c.num_layers * c.num_heads * c.head_dim) * rows * keys;
+  }
+  // One product for each: weights and the prompt are constant, so that nobody asks for the derivative at
+  // them. But attention's products have one more, at the rows' own keys and values.
+  double DerivativeOperations(double rows) const {
+    const double own_keys = rows / 2, keys = static_cast<double>(prompt_.size()) + own_keys;
+    return LayerOperations(rows, keys) + AttentionOperations(rows, own_keys);
   }
   double HeadOperations() const { return 2.0 * static_cast<double>(model().head_weight().numel()); }
   double WeightBytes() const {
@@ -275,7 +231,7 @@ class Bench {
   // One token through the int8 copy that guesses.
   void DraftStep(benchmark::State& state) const {
     const torch::InferenceMode inference;
-    const std::shared_ptr<const QuantizedModel> draft = Int8Copy(model());
+    const std::shared_ptr<const QuantizedModel> draft = model().QuantizedCopy();
     KvCache cache(runner_->kv_pool());
     if (Failed(state, Extend(cache, prompt_).status())) return;
     const std::vector<int32_t> token = RandomTokens(1);
@@ -291,7 +247,7 @@ class Bench {
   // Greedy answers of `rows` streams to one prompt, which has been run before but where it `begins_anew`; with drafts
   // of the int8 copy, the same tokens.
   void Generate(benchmark::State& state, int tokens, int rows, bool drafts, bool begins_anew) const {
-    const auto draft = drafts ? Int8Copy(model()) : nullptr;
+    const auto draft = drafts ? model().QuantizedCopy() : nullptr;
     const StopToken stop;
     NoSink sink;
     Usage usage;
@@ -368,11 +324,12 @@ class Bench {
       if (Failed(state, result.status())) return;
       state.counters["gradient_steps"] = result->gradient_steps;
     }
-    // Backwards through both and, where passes are not recorded, forwards; logits and their way back to hidden states,
-    // and G of the one free row.
-    const double operations = (session.record != nullptr ? 2 : 4) *
-                                  LayerOperations(ahead, static_cast<double>(prompt_.size()) + ahead / 2.0) +
-                              (2.0 * ahead + 2) * HeadOperations();
+    // Backwards through both and, where passes are not recorded, forwards; logits and their way back to hidden states;
+    // of the one free row its logits and, for either model, G.
+    double operations = 2 * DerivativeOperations(ahead) + (2.0 * ahead + 3) * HeadOperations();
+    if (session.record == nullptr) {
+      operations += 2 * LayerOperations(ahead, static_cast<double>(prompt_.size()) + ahead / 2.0);
+    }
     SetShare(state, operations, 2 * WeightBytes());
   }
 
@@ -476,7 +433,7 @@ class Bench {
   std::unique_ptr<LocalRewardModel> reward_model_;
   std::unique_ptr<VocabularyMap> map_;
   std::vector<int32_t> prompt_;
-  Limits limits_;
+  MachineLimits limits_;
 };
 
 constexpr char kUsage[] =

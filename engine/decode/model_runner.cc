@@ -29,8 +29,9 @@ void ModelRunner::PrepareGradients() const {
   const CpuGradient* const gradient = model_->body().cpu_gradient();
   if (gradient == nullptr) return;
   std::vector<const CpuProjection*> projections = gradient->projections();
-  projections.push_back(&model_->head_projection());
+  for (const CpuProjection& piece : model_->head_projections()) projections.push_back(&piece);
   for (const CpuProjection* projection : projections) {
+    if (!projection->keeps_copies()) continue;
     batcher_->RunWhenIdle([model = model_, projection] {
       ForRowParts(model->team(), /*rows=*/2, /*parts=*/2, [&](int64_t way, int64_t, int64_t) {
         // An error comes again, and is told, when a gradient needs it.

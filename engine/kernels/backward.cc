@@ -147,6 +147,29 @@ void SoftmaxBackward(const float* weights, int64_t count, float scale, float* gr
       weights, static_cast<const float*>(gradient));
 }
 
+void StepAdam(const float* gradient, int64_t count, float rate, float root_scale, float* mean, float* variance,
+              float* x) {
+  const Tag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const auto step = [&](Vector g, Vector& m, Vector& v, Vector& value) HWY_ATTR {
+    m = hn::MulAdd(hn::Set(d, 0.1f), g, hn::Mul(hn::Set(d, 0.9f), m));
+    v = hn::MulAdd(hn::Mul(hn::Set(d, 0.001f), g), g, hn::Mul(hn::Set(d, 0.999f), v));
+    const Vector root = hn::MulAdd(hn::Set(d, root_scale), hn::Sqrt(v), hn::Set(d, 1e-8f));
+    value = hn::Sub(value, hn::Div(hn::Mul(hn::Set(d, rate), m), root));
+  };
+  int64_t i = 0;
+  for (; i + lanes <= count; i += lanes) {
+    Vector m = hn::LoadU(d, mean + i), v = hn::LoadU(d, variance + i), value = hn::LoadU(d, x + i);
+    step(hn::LoadU(d, gradient + i), m, v, value);
+    hn::StoreU(m, d, mean + i), hn::StoreU(v, d, variance + i), hn::StoreU(value, d, x + i);
+  }
+  for (; i < count; ++i) {
+    Vector m = hn::Set(d, mean[i]), v = hn::Set(d, variance[i]), value = hn::Set(d, x[i]);
+    step(hn::Set(d, gradient[i]), m, v, value);
+    mean[i] = hn::GetLane(m), variance[i] = hn::GetLane(v), x[i] = hn::GetLane(value);
+  }
+}
+
 }  // namespace nabla::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -159,6 +182,7 @@ HWY_EXPORT(Softmax);
 HWY_EXPORT(LogSumExp);
 HWY_EXPORT(ExpMinus);
 HWY_EXPORT(SoftmaxBackward);
+HWY_EXPORT(StepAdam);
 
 void AddRmsNormBackward(const float* x, const float* weight, const float* out_gradient, int64_t count, float epsilon,
                         float* gradient) {
@@ -186,6 +210,11 @@ void ExpMinus(const float* x, int64_t count, float offset, float* out) {
 
 void SoftmaxBackward(const float* weights, int64_t count, float scale, float* gradient) {
   HWY_DYNAMIC_DISPATCH(SoftmaxBackward)(weights, count, scale, gradient);
+}
+
+void StepAdam(const float* gradient, int64_t count, float rate, float root_scale, float* mean, float* variance,
+              float* x) {
+  HWY_DYNAMIC_DISPATCH(StepAdam)(gradient, count, rate, root_scale, mean, variance, x);
 }
 
 }  // namespace nabla::kernels

@@ -1,4 +1,5 @@
-// Derivatives of the row functions of elementwise.h, and softmax with its own, for gradients on a CPU. No torch.
+// Derivatives of the row functions of elementwise.h, softmax with its own, and a step along a gradient, for gradients
+// on a CPU. No torch.
 //
 // Every function works on one row of float32 numbers. Thread-safe.
 #ifndef NABLA_ENGINE_KERNELS_BACKWARD_H_
@@ -30,6 +31,11 @@ void ExpMinus(const float* x, int64_t count, float offset, float* out);
 
 // The gradient at the weights of a softmax becomes that at its unscaled scores, in place.
 void SoftmaxBackward(const float* weights, int64_t count, float scale, float* gradient);
+
+// A step of Adam (β 0.9 and 0.999, ε 1e-8) with means of the gradient and of its square that are kept between steps:
+// x −= rate · mean / (root_scale · √variance + ε). Bias corrections are the caller's: they are in the two factors.
+void StepAdam(const float* gradient, int64_t count, float rate, float root_scale, float* mean, float* variance,
+              float* x);
 
 }  // namespace nabla::kernels
 

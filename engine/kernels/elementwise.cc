@@ -83,14 +83,21 @@ void SiluMultiply(const float* up, int64_t count, float* gate) {
       gate, up);
 }
 
-RowStats StatsOf(const float* logits, int64_t count) {
+int64_t ArgMax(const float* x, int64_t count) {
   const Tag d;
   const auto largest =
-      Fold(logits, count, hn::Set(d, logits[0]), [](hn::Vec<Tag> a, hn::Vec<Tag> b) HWY_ATTR { return hn::Max(a, b); });
+      Fold(x, count, hn::Set(d, x[0]), [](hn::Vec<Tag> a, hn::Vec<Tag> b) HWY_ATTR { return hn::Max(a, b); });
   const float top = hn::GetLane(hn::MaxOfLanes(d, largest));
+  int64_t i = 0;
+  while (x[i] != top && i + 1 < count) ++i;
+  return i;
+}
+
+RowStats StatsOf(const float* logits, int64_t count) {
+  const Tag d;
   RowStats stats;
-  while (logits[stats.argmax] != top && stats.argmax + 1 < count) ++stats.argmax;
-  const auto offset = hn::Set(d, top);
+  stats.argmax = static_cast<int32_t>(ArgMax(logits, count));
+  const auto offset = hn::Set(d, logits[stats.argmax]);
   auto sum = hn::Zero(d), weighted = hn::Zero(d);  // of exp(x − top), and of that times x − top
   const auto add = [&](hn::Vec<Tag> x, hn::Mask<Tag> wanted) HWY_ATTR {
     const auto shifted = hn::Max(hn::Sub(x, offset), hn::Set(d, -104.0f));
@@ -119,6 +126,7 @@ HWY_EXPORT(Add);
 HWY_EXPORT(RmsNorm);
 HWY_EXPORT(Rotate);
 HWY_EXPORT(SiluMultiply);
+HWY_EXPORT(ArgMax);
 HWY_EXPORT(StatsOf);
 
 void Widen(NumberType type, const void* from, int64_t count, float* to) {
@@ -144,6 +152,8 @@ void Rotate(const float* cosines, const float* sines, int64_t count, float* x) {
 }
 
 void SiluMultiply(const float* up, int64_t count, float* gate) { HWY_DYNAMIC_DISPATCH(SiluMultiply)(up, count, gate); }
+
+int64_t ArgMax(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(ArgMax)(x, count); }
 
 RowStats StatsOf(const float* logits, int64_t count) { return HWY_DYNAMIC_DISPATCH(StatsOf)(logits, count); }
 

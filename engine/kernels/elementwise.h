@@ -37,6 +37,9 @@ void Rotate(const float* cosines, const float* sines, int64_t count, float* x);
 // gate = silu(gate) · up, in place.
 void SiluMultiply(const float* up, int64_t count, float* gate);
 
+// The first of the largest of `count` numbers, 1 or more.
+int64_t ArgMax(const float* x, int64_t count);
+
 // What a row of logits says, untempered.
 struct RowStats {
   int32_t argmax = 0;    // the first of equals

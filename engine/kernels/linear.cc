@@ -234,7 +234,7 @@ void LinearInput::Take(int64_t begin, int64_t end) {
   if (rounded_.empty()) return;
   for (int64_t i = 0; i < rows_; ++i) {
     for (int64_t k = i * inputs_ + begin; k < i * inputs_ + end; ++k) {
-      rounded_[k] = std::bit_cast<float>(uint32_t{RoundToBfloat16(x_[k])} << 16);
+      rounded_.data()[k] = std::bit_cast<float>(uint32_t{RoundToBfloat16(x_[k])} << 16);
     }
   }
 }

@@ -15,6 +15,14 @@ namespace {
 
 torch::Tensor Wide(int64_t rows, int64_t columns) { return torch::empty({rows, columns}, torch::kFloat32); }
 
+// [n, columns], contiguous.
+torch::Tensor InFloat32(const torch::Tensor& x) {
+  if (x.scalar_type() == torch::kFloat32) return x;
+  const torch::Tensor wide = Wide(x.size(0), x.size(1));
+  kernels::Widen(TypeOf(x), x.data_ptr(), x.numel(), wide.data_ptr<float>());
+  return wide;
+}
+
 // to [n, columns] = from [n, columns], float32 numbers, in the type of `to`. Both contiguous.
 void Copy(const torch::Tensor& from, const torch::Tensor& to) {
   kernels::Narrow(TypeOf(to), from.data_ptr<float>(), from.numel(), to.data_ptr());
@@ -44,6 +52,19 @@ std::vector<const CpuProjection*> CpuGradient::projections() const {
     all.insert(all.end(), {&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down});
   }
   return all;
+}
+
+// How many keys' attention takes a row as long as its products with a layer's weights do, if it multiplies `products`
+// times by a key or value. Attention multiplies about half as fast (SmolLM2, 200 rows, on AMD Zen 5).
+double CpuGradient::KeysLikeWeights(int64_t products) const {
+  constexpr double kSlowness = 2;
+  const DecoderLayer& layer = weights_.layers.front();
+  int64_t numbers = 0;
+  for (const Linear* linear :
+       {&layer.query, &layer.key, &layer.value, &layer.output, &layer.gate, &layer.up, &layer.down}) {
+    numbers += linear->weight.numel();
+  }
+  return static_cast<double>(numbers) / (kSlowness * static_cast<double>(products * layer.query.weight.size(0)));
 }
 
 // Rows [begin, end) of a pass. What several parts share is in the tape, whose tensors are written, or given.
@@ -213,6 +234,7 @@ torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCach
   }
   const torch::Tensor hidden = torch::empty({rows, config.hidden_size}, weights_.dtype);
   const int64_t parts = RowParts(rows, team);
+  const double first = KeysLikeWeights(/*products=*/2) + static_cast<double>(prefix_length);
   std::vector<kernels::AttentionOfRows> attention(parts);
   for (size_t i = 0; i <= tape.layers.size(); ++i) {
     if (i < tape.layers.size() && prefix_length > 0) {
@@ -220,7 +242,7 @@ torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCach
       tape.layers[i].keys.narrow(1, 0, prefix_length).copy_(keys);
       tape.layers[i].values.narrow(1, 0, prefix_length).copy_(values);
     }
-    ForRowParts(team, rows, parts, [&](int64_t part, int64_t begin, int64_t end) {
+    ForGrowingRowParts(team, rows, parts, first, [&](int64_t part, int64_t begin, int64_t end) {
       const ForwardRows mine(*this, tape, begin, end);
       const bool last = i == tape.layers.size();
       if (i > 0) mine.AttendAndFinish(i - 1, last ? tape.last : tape.layers[i].input, attention[part]);
@@ -265,26 +287,28 @@ class CpuGradient::BackwardRows : public Rows {
     }
     AddNormBackward(Mine(tape.middle), layer.post_attention_norm,
                     layer.gate_up.Backward(ProjectionInput(at_gate_up, type)));
-    const torch::Tensor at_mixed = layer.output.Backward(ProjectionInput(gradient_, type)).to(torch::kFloat32);
-    AttendBackward(tape, at_mixed, key_gradient, value_gradient, attention);
+    const torch::Tensor at_mixed = layer.output.Backward(ProjectionInput(gradient_, type));
+    AttendBackward(tape, InFloat32(at_mixed), key_gradient, value_gradient, attention);
   }
 
   // From queries, keys and values to the layer's input. The gradients at these rows' keys and values are what all
-  // queries want of them: float32 [key/value heads, count, head dimension].
-  void ThroughProjections(size_t index, const torch::Tensor& key_gradient, const torch::Tensor& value_gradient) const {
+  // queries want of them: sums over the parts of float32 `shares` [parts, 2, key/value heads, n, head dimension].
+  void ThroughProjections(size_t index, const torch::Tensor& shares) const {
     const Layer& layer = pass_.layers_[index];
     const Tape::Layer& tape = tape_.layers[index];
     const torch::ScalarType type = pass_.weights_.dtype;
-    const std::vector<torch::Tensor> at_keys = key_gradient.unbind(), at_values = value_gradient.unbind();
-    const int64_t size = config_.head_dim, queries = query_gradient_.size(1), keys = key_gradient.size(0) * size;
-    const int64_t columns = queries + 2 * keys;
+    const int64_t size = config_.head_dim, queries = query_gradient_.size(1), groups = config_.num_key_value_heads;
+    const int64_t keys = groups * size, columns = queries + 2 * keys;
     const torch::Tensor at_heads = torch::empty({count_, columns}, ProjectionInput::TypeFor(type, columns));
     std::vector<float> none, row(columns);
     float *const query = row.data(), *const key = query + queries;
     for (int64_t i = 0; i < count_; ++i) {
       float* head = std::copy_n(ReadRow(query_gradient_, i, none), queries, query);
-      for (const torch::Tensor& at_key : at_keys) head = std::copy_n(ReadRow(at_key, i, none), size, head);
-      for (const torch::Tensor& at_value : at_values) head = std::copy_n(ReadRow(at_value, i, none), size, head);
+      for (int64_t group = 0; group < 2 * groups; ++group, head += size) {  // keys, then values
+        const float* share = shares.data_ptr<float>() + group * shares.stride(2) + (begin_ + i) * size;
+        std::copy_n(share, size, head);
+        for (int64_t part = 1; part < shares.size(0); ++part) kernels::Add(share += shares.stride(0), size, head);
+      }
       FinishHeadsBackward(i, layer.query_norm, tape.raw_query, queries, query);
       FinishHeadsBackward(i, layer.key_norm, tape.raw_key, keys, key);
       WriteRow(at_heads, i, row.data());
@@ -354,7 +378,8 @@ torch::Tensor CpuGradient::Backward(const torch::Tensor& hidden_gradient, const 
   };
   // The last layer, whose MLP and queries only the rows from `first_row` on have gone through.
   const int64_t first_row = rows - hidden_gradient.size(0);
-  ForRowParts(team, rows, parts, [&](int64_t part, int64_t begin, int64_t end) {
+  const double first = KeysLikeWeights(/*products=*/5) + static_cast<double>(tape.prefix);
+  ForGrowingRowParts(team, rows, parts, first, [&](int64_t part, int64_t begin, int64_t end) {
     begin = std::max(begin, first_row);
     if (begin >= end) {
       shares[(layers - 1) % 2][part].zero_();
@@ -365,10 +390,9 @@ torch::Tensor CpuGradient::Backward(const torch::Tensor& hidden_gradient, const 
     through_attention(mine, layers - 1, part);
   });
   for (int64_t i = layers - 1; i >= 0; --i) {
-    ForRowParts(team, rows, parts, [&](int64_t part, int64_t begin, int64_t end) {
+    ForGrowingRowParts(team, rows, parts, first, [&](int64_t part, int64_t begin, int64_t end) {
       const BackwardRows mine(*this, tape, begin, end, gradient, query_gradient);
-      const torch::Tensor mine_of_all = shares[i % 2].narrow(3, begin, end - begin).sum(0);
-      mine.ThroughProjections(static_cast<size_t>(i), mine_of_all[0], mine_of_all[1]);
+      mine.ThroughProjections(static_cast<size_t>(i), shares[i % 2]);
       if (i > 0) through_attention(mine, i - 1, part);
     });
   }

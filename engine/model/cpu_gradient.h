@@ -68,6 +68,8 @@ class CpuGradient {
     std::vector<float> query_norm, key_norm;  // Qwen3; else empty
   };
 
+  double KeysLikeWeights(int64_t products) const;
+
   DecoderWeights weights_;
   std::vector<Layer> layers_;
   std::vector<float> final_norm_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/base/thread_priority.h"
+#include "engine/kernels/elementwise.h"
 #include "engine/model/cpu_tensors.h"
 
 namespace nabla {
@@ -51,8 +52,11 @@ torch::ScalarType ProjectionInput::TypeFor(torch::ScalarType weights, int64_t in
 ProjectionInput::ProjectionInput(const torch::Tensor& x, torch::ScalarType weights) {
   if (kernels::MultipliesByTiles(TypeOf(weights), x.size(1))) {
     tiles_.emplace(x.data_ptr<float>(), x.size(0), x.size(1), TypeOf(weights));
+  } else if (x.scalar_type() == weights) {
+    x_ = x;
   } else {
-    x_ = x.to(weights);
+    x_ = torch::empty(x.sizes(), weights);
+    kernels::Narrow(TypeOf(x_), x.data_ptr<float>(), x.numel(), x_.data_ptr());
   }
 }
 

@@ -30,22 +30,47 @@ void FillLogProbs(const Model& model, const torch::Tensor& hidden, const int32_t
 
 void FillGradient(const Model& model, const torch::Tensor& hidden, const int32_t* targets, double* log_probs,
                   const torch::Tensor& gradient) {
-  const int64_t rows = hidden.size(0), vocabulary = model.head_weight().size(0);
+  const int64_t rows = hidden.size(0);
   ForRowParts(model.team(), rows, RowParts(rows, model.team()), [&](int64_t, int64_t begin, int64_t end) {
     const torch::Tensor mine = hidden.narrow(0, begin, end - begin).to(torch::kFloat32).contiguous();
-    const torch::Tensor logits = model.head_projection().Forward(ProjectionInput(mine, model.dtype()));
-    std::vector<float> scratch;
+    const ProjectionInput input(mine, model.dtype());
+    const std::vector<CpuProjection>& heads = model.head_projections();
+    const size_t count = heads.size();
+    std::vector<torch::Tensor> pieces;  // of the logits, by tokens
+    std::vector<float> scratch, sums((end - begin) * count), log_sums;
+    int64_t first_token = 0;
+    for (size_t p = 0; p < count; ++p) {
+      pieces.push_back(heads[p].Forward(input));
+      const int64_t tokens = pieces[p].size(1);
+      for (int64_t i = begin; i < end; ++i) {
+        const float* const row = ReadRow(pieces[p], i - begin, scratch);
+        sums[(i - begin) * count + p] = kernels::LogSumExp(row, tokens);
+        const int64_t target = targets[i] - first_token;
+        if (target >= 0 && target < tokens) log_probs[i] = static_cast<double>(row[target]);
+      }
+      first_token += tokens;
+    }
     for (int64_t i = begin; i < end; ++i) {
-      float* const row = ReadRow(logits, i - begin, scratch);
-      const float log_sum = kernels::LogSumExp(row, vocabulary);
-      log_probs[i] = static_cast<double>(row[targets[i]]) - log_sum;
-      kernels::ExpMinus(row, vocabulary, log_sum, row);
-      row[targets[i]] -= 1;
-      WriteRow(logits, i - begin, row);
+      log_sums.push_back(kernels::LogSumExp(&sums[(i - begin) * count], static_cast<int64_t>(count)));
+      log_probs[i] -= log_sums.back();
     }
     // ∂ log softmax(W h)[t] / ∂h = (onehot(t) − softmax(W h)) W
-    gradient.narrow(0, begin, end - begin)
-        .copy_(model.head_projection().Backward(ProjectionInput(logits, model.dtype())).neg_());
+    torch::Tensor negative;
+    first_token = 0;
+    for (size_t p = 0; p < count; ++p) {
+      const int64_t tokens = pieces[p].size(1);
+      for (int64_t i = begin; i < end; ++i) {
+        float* const row = ReadRow(pieces[p], i - begin, scratch);
+        kernels::ExpMinus(row, tokens, log_sums[i - begin], row);
+        const int64_t target = targets[i] - first_token;
+        if (target >= 0 && target < tokens) row[target] -= 1;
+        WriteRow(pieces[p], i - begin, row);
+      }
+      const torch::Tensor share = heads[p].Backward(ProjectionInput(pieces[p], model.dtype()));
+      negative = negative.defined() ? negative.add_(share) : share.to(torch::kFloat32);
+      first_token += tokens;
+    }
+    gradient.narrow(0, begin, end - begin).copy_(negative.neg_());
   });
 }
 

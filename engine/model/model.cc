@@ -47,11 +47,13 @@ absl::StatusOr<std::shared_ptr<const Model>> Model::Load(const std::string& fold
         return absl::InvalidArgumentError(
             absl::StrCat("rollout_weights: int8 needs an engine on the CPU, not on ", device.str(), "; leave it out"));
       }
-      model->quantized_ = std::make_shared<const QuantizedModel>(model->body_.weights(), model->head_.weight, team);
+      model->quantized_ = model->QuantizedCopy();
       model->body_.DecodeWith({model->quantized_, &model->quantized_->body()});
     }
     if (device.is_cpu()) {
-      model->head_projection_.emplace(std::vector<Linear>{model->head_}, CopiesForGradients(copies.for_gradients));
+      for (const torch::Tensor& piece : model->head_.weight.split(copies.head_piece)) {
+        model->head_projections_.emplace_back(std::vector<Linear>{{piece}}, CopiesForGradients(copies.for_gradients));
+      }
     }
     const std::filesystem::path path(folder);
     model->name_ = (path.has_filename() ? path : path.parent_path()).filename().string();
@@ -77,6 +79,10 @@ bool Model::IsEndOfSequence(int32_t token) const {
 torch::Tensor Model::Head(const torch::Tensor& hidden) const {
   if (quantized_ != nullptr) return quantized_->Head(hidden);
   return device_.is_cpu() ? LinearOnCpu(head_, hidden, *team_) : head_(hidden).to(torch::kFloat32);
+}
+
+std::shared_ptr<const QuantizedModel> Model::QuantizedCopy() const {
+  return std::make_shared<const QuantizedModel>(body_.weights(), head_.weight, team_);
 }
 
 torch::Tensor Model::ProjectToVocabulary(const torch::Tensor& input_gradient) const {

@@ -12,8 +12,9 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/base/model_info.h"
@@ -31,7 +32,7 @@ class Model {
   // `dtype` and `device` as ParseDtype and ParseDevice take them; `max_length` 0: the model's own limit, at most
   // kDefaultMaxLength.
   // On a CPU, inference is divided among `team`; null: the calling thread alone.
-  // `copies`: int8_rollouts needs a CPU; for_gradients matters on one only.
+  // `copies`: int8_rollouts needs a CPU; the others matter on one only.
   static absl::StatusOr<std::shared_ptr<const Model>> Load(const std::string& folder, const std::string& dtype,
                                                            const std::string& device, int64_t max_length,
                                                            std::shared_ptr<ThreadTeam> team = nullptr,
@@ -55,11 +56,13 @@ class Model {
   // Head products in the model's type (or int8, see WeightCopies), returned in float32: [n, H] → [n, V] (language
   // model) or [n, 1] (classifier). On a CPU a row's products do not depend on the other rows. Without autograd.
   torch::Tensor Head(const torch::Tensor& hidden) const;
-  ThreadTeam& team() const { return *team_; }  // shares the work of a CPU
-  const std::shared_ptr<ThreadTeam>& shared_team() const { return team_; }
+  ThreadTeam& team() const { return *team_; }                        // shares the work of a CPU
   const torch::Tensor& head_weight() const { return head_.weight; }  // [V or 1, H]
-  // The head there and back, for gradients on a CPU; a row's products may depend on how many there are.
-  const CpuProjection& head_projection() const { return *head_projection_; }
+  // Body and head again with int8 weights; of a CPU.
+  std::shared_ptr<const QuantizedModel> QuantizedCopy() const;
+  // The head there and back, for gradients on a CPU, WeightCopies::head_piece tokens after another; a row's products
+  // may depend on how many rows there are.
+  const std::vector<CpuProjection>& head_projections() const { return head_projections_; }
   // Products of gradients at the input embeddings [n, H] with the embeddings of the producible tokens: float32 [n, V].
   torch::Tensor ProjectToVocabulary(const torch::Tensor& input_gradient) const;
 
@@ -79,7 +82,7 @@ class Model {
   Transformer body_;
   Linear head_;
   std::shared_ptr<const QuantizedModel> quantized_;  // what body_ and Head decode with; null: the weights as they are
-  std::optional<CpuProjection> head_projection_;     // on a CPU
+  std::vector<CpuProjection> head_projections_;      // on a CPU
   torch::ScalarType dtype_;
   torch::Device device_;
   std::string name_;

@@ -5,6 +5,7 @@
 
 #include "engine/kernels/elementwise.h"
 #include "engine/model/cpu_tensors.h"
+#include "engine/model/row_parts.h"
 
 namespace nabla {
 namespace {
@@ -69,17 +70,20 @@ bool RecordedRows::Holds(absl::Span<const int32_t> ids) const {
   return ids.size() <= ids_.size() && std::equal(ids.begin(), ids.end(), ids_.begin());
 }
 
-CpuGradient::Tape RecordedRows::TapeOf(int64_t first, int64_t count, const KvCache& cache) const {
+CpuGradient::Tape RecordedRows::TapeOf(int64_t first, int64_t count, const KvCache& cache, ThreadTeam& team) const {
   CpuGradient::Tape tape = tape_;
   tape.prefix += first;
   tape.last = tape_.last.narrow(0, first, count);
-  for (size_t i = 0; i < tape.layers.size(); ++i) {
-    CpuGradient::Tape::Layer& layer = tape.layers[i];
-    for (torch::Tensor* matrix : MatricesOf(layer)) *matrix = matrix->narrow(0, first, count);
-    const auto [keys, values] = cache.Gather(static_cast<int64_t>(i), tape.prefix + count);
-    layer.keys = keys.contiguous();
-    layer.values = values.contiguous();
-  }
+  const auto layers = static_cast<int64_t>(tape.layers.size());
+  ForRowParts(team, layers, std::min<int64_t>(team.size(), layers), [&](int64_t, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      CpuGradient::Tape::Layer& layer = tape.layers[i];
+      for (torch::Tensor* matrix : MatricesOf(layer)) *matrix = matrix->narrow(0, first, count);
+      const auto [keys, values] = cache.Gather(i, tape.prefix + count);
+      layer.keys = keys.contiguous();
+      layer.values = values.contiguous();
+    }
+  });
   return tape;
 }
 

@@ -3,7 +3,7 @@
 //
 //   RecordedRows record(weights, /*first_position=*/prompt_tokens, /*capacity=*/max_new_tokens, budget);
 //   body.Extend({{&cache, ids, &record}});                       // records the rows behind the prompt
-//   if (record.Holds(response)) tape = record.TapeOf(first, count, cache);
+//   if (record.Holds(response)) tape = record.TapeOf(first, count, cache, team);
 //
 // Rows count from the first position. A row takes about twelve times what its keys and values do (SmolLM2: 0.6 MB in
 // float32). A sequence that would go over the budget gives back all it has, for a derivative wants every row, and is
@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "engine/kernels/thread_team.h"
 #include "engine/model/cpu_gradient.h"
 #include "engine/model/decoder_weights.h"
 #include "engine/model/kv_cache.h"
@@ -47,7 +48,7 @@ class RecordedRows {
   bool Holds(absl::Span<const int32_t> ids) const;
 
   // Rows [first, first + count) as the pass of CpuGradient that they stand for; keys and values come from `cache`.
-  CpuGradient::Tape TapeOf(int64_t first, int64_t count, const KvCache& cache) const;
+  CpuGradient::Tape TapeOf(int64_t first, int64_t count, const KvCache& cache, ThreadTeam& team) const;
 
   CpuGradient::Tape::Layer& layer(int64_t index) { return tape_.layers[index]; }
   const torch::Tensor& last() const { return tape_.last; }

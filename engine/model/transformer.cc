@@ -206,10 +206,10 @@ std::function<torch::Tensor(const torch::Tensor&)> Transformer::Derivative(absl:
     };
   };
   const int64_t count = static_cast<int64_t>(ids.size()) - first, position = record.first_position() + first;
-  if (record.Holds(ids)) return derivative(record.TapeOf(first, count, cache));
+  if (record.Holds(ids)) return derivative(record.TapeOf(first, count, cache, *team_));
   RecordedRows again(weights_, position, count, /*budget=*/nullptr);
   cpu_->Record(cache, position, ids.subspan(first), again, *team_);
-  return derivative(again.TapeOf(0, count, cache));
+  return derivative(again.TapeOf(0, count, cache, *team_));
 }
 
 torch::Tensor Transformer::ForwardWithTorch(const torch::Tensor& embeddings, const KvCache& prefix,

@@ -1,6 +1,8 @@
-// What a model on a CPU keeps beside its weights.
+// What a model on a CPU keeps beside its weights, and in which pieces.
 #ifndef NABLA_ENGINE_MODEL_WEIGHT_COPIES_H_
 #define NABLA_ENGINE_MODEL_WEIGHT_COPIES_H_
+
+#include <cstdint>
 
 namespace nabla {
 
@@ -11,6 +13,9 @@ struct WeightCopies {
   bool int8_rollouts = false;
   // Gradients keep copies where they pay (CpuProjection), up to twice the weights' own memory.
   bool for_gradients = true;
+  // Tokens of the vocabulary whose head products are one piece of a gradient's work: about a millisecond, for whoever
+  // waits for its end.
+  int64_t head_piece = 4096;
 };
 
 }  // namespace nabla

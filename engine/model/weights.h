@@ -3,7 +3,8 @@
 //   NABLA_ASSIGN_OR_RETURN(torch::Tensor weight, weights.Get("model.norm.weight", {256}));
 //
 // Where type and device agree with the file the tensor is a view of the mapping (which it keeps alive): nothing is
-// copied, and all processes that map the file share its pages. Not thread-safe. Includes torch: for engine/model only.
+// copied, and all processes that map the file share its pages. But weights of a few megabytes are copied on a CPU if
+// they do not begin at a cache line. Not thread-safe. Includes torch: for engine/model only.
 #ifndef NABLA_ENGINE_MODEL_WEIGHTS_H_
 #define NABLA_ENGINE_MODEL_WEIGHTS_H_
 
@@ -22,8 +23,7 @@ namespace nabla {
 class Weights {
  public:
   Weights(std::string folder, std::vector<std::shared_ptr<const SafetensorsFile>> files, torch::ScalarType dtype,
-          torch::Device device)
-      : folder_(std::move(folder)), files_(std::move(files)), dtype_(dtype), device_(device) {}
+          torch::Device device);
 
   absl::StatusOr<torch::Tensor> Get(const std::string& name, const std::vector<int64_t>& shape);
   bool Has(const std::string& name) const;
@@ -33,7 +33,8 @@ class Weights {
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   torch::ScalarType dtype_;
   torch::Device device_;
-  WeightMemory copies_;  // on a CPU, of what is of another type in the files
+  bool small_;           // all of them together
+  WeightMemory copies_;  // on a CPU, of what is of another type in the files, or lies badly there
 };
 
 }  // namespace nabla

@@ -152,11 +152,8 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
                            nullptr) -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
     return GuardTorch([&]() -> absl::StatusOr<std::unique_ptr<ModelRunner>> {
       auto pool = std::make_shared<KvPool>(model->config(), tokens, model->dtype(), model->device());
-      return std::make_unique<ModelRunner>(
-          model, std::move(pool), batcher_.get(),
-          drafts ? std::make_shared<const QuantizedModel>(model->body().weights(), model->head_weight(), team)
-                 : nullptr,
-          std::move(activations));
+      return std::make_unique<ModelRunner>(model, std::move(pool), batcher_.get(),
+                                           drafts ? model->QuantizedCopy() : nullptr, std::move(activations));
     });
   };
   const auto activations = std::make_shared<MemoryBudget>(options.activation_bytes);

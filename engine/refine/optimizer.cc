@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "engine/kernels/backward.h"
+
 namespace nabla {
 
 double Optimizer::NextRate() {
@@ -31,10 +33,18 @@ void Optimizer::StepAdam(torch::Tensor& parameter, const torch::Tensor& gradient
     mean_ = torch::zeros_like(parameter);
     variance_ = torch::zeros_like(parameter);
   }
+  const double rate_now = rate / (1 - std::pow(kBeta1, steps_)),
+               root_scale = 1 / std::sqrt(1 - std::pow(kBeta2, steps_));
+  if (parameter.device().is_cpu()) {  // in one go: a vocabulary's worth of numbers fits no cache a dozen times
+    const torch::Tensor numbers = gradient.contiguous();
+    kernels::StepAdam(numbers.data_ptr<float>(), numbers.numel(), static_cast<float>(rate_now),
+                      static_cast<float>(root_scale), mean_.data_ptr<float>(), variance_.data_ptr<float>(),
+                      parameter.data_ptr<float>());
+    return;
+  }
   mean_.mul_(kBeta1).add_(gradient, 1 - kBeta1);
   variance_.mul_(kBeta2).addcmul_(gradient, gradient, 1 - kBeta2);
-  const torch::Tensor denominator = (variance_.sqrt() / std::sqrt(1 - std::pow(kBeta2, steps_))).add_(kEpsilon);
-  parameter.addcdiv_(mean_, denominator, -rate / (1 - std::pow(kBeta1, steps_)));
+  parameter.addcdiv_(mean_, variance_.sqrt().mul_(root_scale).add_(kEpsilon), -rate_now);
 }
 
 }  // namespace nabla

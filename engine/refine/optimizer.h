@@ -16,6 +16,7 @@ class Optimizer {
  public:
   explicit Optimizer(const RefinementOptions& options) : options_(options) {}
 
+  // Both float32 and of one shape, `parameter` without gaps.
   void Step(torch::Tensor& parameter, const torch::Tensor& gradient);
 
  private:

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "engine/base/status_macros.h"
+#include "engine/kernels/backward.h"
+#include "engine/kernels/elementwise.h"
 #include "engine/refine/optimizer.h"
 
 namespace nabla {
@@ -42,6 +44,19 @@ class Parameters {
   const RefinementOptions::Parameter kind_;
 };
 
+std::vector<int32_t> ArgMaxes(const torch::Tensor& logits) {
+  std::vector<int32_t> argmaxes;
+  if (!logits.device().is_cpu()) {
+    const torch::Tensor found = logits.argmax(-1).to(torch::kCPU, torch::kInt32);
+    return {found.data_ptr<int32_t>(), found.data_ptr<int32_t>() + found.numel()};
+  }
+  for (int64_t i = 0; i < logits.size(0); ++i) {
+    const int64_t count = logits.size(1);
+    argmaxes.push_back(static_cast<int32_t>(kernels::ArgMax(logits.data_ptr<float>() + i * count, count)));
+  }
+  return argmaxes;
+}
+
 // The optimiser on the free rows, from one gradient to the next.
 class Descent {
  public:
@@ -61,8 +76,7 @@ class Descent {
     for (bool fresh = true; fresh && !done(); ++iteration_) {
       optimizer_.Step(parameters_.value, Direction(gradient));
       logits_ = parameters_.Logits();
-      const torch::Tensor argmax = logits_.argmax(-1).to(torch::kCPU, torch::kInt32);
-      const absl::Span<const int32_t> now(argmax.data_ptr<int32_t>(), logits_.size(0));
+      const std::vector<int32_t> now = ArgMaxes(logits_);
       fresh = options_.gradient_caching;
       for (size_t i = 0; i < now.size(); ++i) {
         if (now[i] == argmax_[first_ + i]) continue;
@@ -100,6 +114,16 @@ class Descent {
   // What the optimiser follows: ∂Loss/∂ of the parameters, or G itself.
   torch::Tensor Direction(const torch::Tensor& gradient) const {
     if (options_.optimizer == RefinementOptions::Optimizer::kMirrorDescent) return gradient;
+    if (logits_.device().is_cpu()) {  // the same in place
+      const torch::Tensor probabilities = logits_.clone(), direction = gradient.clone();
+      const int64_t count = logits_.size(1);
+      for (int64_t i = 0; i < logits_.size(0); ++i) {
+        float* const row = probabilities.data_ptr<float>() + i * count;
+        kernels::Softmax(count, count, /*scale=*/1, row);
+        kernels::SoftmaxBackward(row, count, /*scale=*/1, direction.data_ptr<float>() + i * count);
+      }
+      return parameters_.Gradient(direction);
+    }
     const torch::Tensor probabilities = torch::softmax(logits_, -1);
     const torch::Tensor mean = (probabilities * gradient).sum(-1, /*keepdim=*/true);
     return parameters_.Gradient(probabilities * (gradient - mean));

@@ -16,7 +16,6 @@
 #include "engine/model/kv_cache.h"
 #include "engine/model/kv_pool.h"
 #include "engine/model/model.h"
-#include "engine/model/quantized_model.h"
 
 namespace nabla {
 
@@ -25,10 +24,6 @@ inline std::shared_ptr<KvPool> NewKvPool(const Model& model, int64_t tokens) {
 }
 
 inline KvCache NewKvCache(const Model& model, int64_t tokens = 256) { return KvCache(NewKvPool(model, tokens)); }
-
-inline std::shared_ptr<const QuantizedModel> NewQuantizedModel(const Model& model) {
-  return std::make_shared<const QuantizedModel>(model.body().weights(), model.head_weight(), model.shared_team());
-}
 
 // Hidden states of `ids` behind what the cache holds.
 inline torch::Tensor Extend(const Model& model, absl::Span<const int32_t> ids, KvCache& cache) {

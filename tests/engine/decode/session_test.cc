@@ -37,7 +37,7 @@ class SessionTest : public testing::Test {
     model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value();
     runner_ = NewRunner(model_);
     drafting_runner_ =
-        std::make_shared<ModelRunner>(model_, runner_->kv_pool(), &runner_->batcher(), NewQuantizedModel(*model_));
+        std::make_shared<ModelRunner>(model_, runner_->kv_pool(), &runner_->batcher(), model_->QuantizedCopy());
   }
   static void TearDownTestSuite() { model_.reset(), drafting_runner_.reset(), runner_.reset(); }
 

@@ -8,7 +8,9 @@ namespace nabla {
 namespace {
 
 TEST(LikelihoodTest, BlocksAgreeWithAutogradOverTheWholeMatrix) {
-  const auto model = Model::Load(LanguageModelFolder(), "float32", TestDevice(), 0).value();
+  // A head in pieces, the last one shorter.
+  const auto model =
+      Model::Load(LanguageModelFolder(), "float32", TestDevice(), 0, /*team=*/nullptr, {.head_piece = 100}).value();
   torch::manual_seed(3);
   const int64_t rows = 2 * kVocabularyBlockRows + 5;
   const torch::Tensor hidden = torch::randn({rows, 64}).requires_grad_(true);

@@ -38,20 +38,39 @@ std::string Subset(const std::string& source, const Keep& keep) {
   return std::string(reinterpret_cast<const char*>(&size), 8) + text + data;
 }
 
-TEST(ModelLoadingTest, TensorsAreViewsOfTheMappedFile) {
-  const auto file = SafetensorsFile::Open(LanguageModelFolder() + "/model.safetensors");
-  ASSERT_TRUE(file.ok()) << file.status();
-  const SafetensorsFile::Entry* entry = (*file)->Find("model.norm.weight");
-  ASSERT_NE(entry, nullptr);
-  Weights weights("folder", {*file}, torch::kFloat32, torch::kCPU);
-  EXPECT_EQ(weights.Get("model.norm.weight", {64})->data_ptr(), entry->data);
+// The same file with its data `beyond` bytes behind a multiple of 64.
+std::string WithDataAt(const std::string& source, size_t beyond) {
+  uint64_t header_size = 0;
+  std::memcpy(&header_size, source.data(), 8);
+  const size_t padding = (2 * 64 + beyond - (8 + header_size) % 64) % 64;
+  const uint64_t size = header_size + padding;
+  return std::string(reinterpret_cast<const char*>(&size), 8) + source.substr(8, header_size) +
+         std::string(padding, ' ') + source.substr(8 + header_size);
+}
+
+TEST(ModelLoadingTest, TensorsAreViewsOfTheMappedFileUnlessTheyAreSmallAndLieAcrossCacheLines) {
+  const FolderCopy folder(LanguageModelFolder());
+  const std::string source = folder.Read("model.safetensors");
+  for (const size_t beyond : {0, 4}) {
+    folder.Write("model.safetensors", WithDataAt(source, beyond));
+    const auto file = SafetensorsFile::Open(folder.File("model.safetensors"));
+    ASSERT_TRUE(file.ok()) << file.status();
+    const SafetensorsFile::Entry* entry = (*file)->Find("model.norm.weight");
+    ASSERT_NE(entry, nullptr);
+    ASSERT_EQ(reinterpret_cast<uintptr_t>(entry->data) % 64, beyond);
+    Weights weights("folder", {*file}, torch::kFloat32, torch::kCPU);
+    const torch::Tensor norm = weights.Get("model.norm.weight", {64}).value();
+    EXPECT_EQ(norm.data_ptr() == entry->data, beyond == 0);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(norm.data_ptr()) % 64, 0);
+    EXPECT_EQ(std::memcmp(norm.data_ptr(), entry->data, entry->bytes), 0);
+  }
 }
 
 TEST(ModelLoadingTest, CopiesForGradientsAreKeptUnlessUnwanted) {
   for (const bool wanted : {true, false}) {
     const auto model =
         Model::Load(LanguageModelFolder(), "float32", "cpu", 0, /*team=*/nullptr, {.for_gradients = wanted}).value();
-    EXPECT_EQ(model->head_projection().keeps_copies(), wanted);
+    EXPECT_EQ(model->head_projections().front().keeps_copies(), wanted);
     for (const CpuProjection* projection : model->body().cpu_gradient()->projections()) {
       EXPECT_EQ(projection->keeps_copies(), wanted);
     }

@@ -21,7 +21,7 @@ class QuantizedModelTest : public testing::TestWithParam<const char*> {
 // Near enough to guess what the model says, and not the model itself.
 TEST_P(QuantizedModelTest, ItsLogitsAreNearThoseOfTheModel) {
   const std::shared_ptr<const Model> model = Load(/*int8_rollouts=*/false);
-  const auto quantized = NewQuantizedModel(*model);
+  const auto quantized = model->QuantizedCopy();
   KvCache cache = NewKvCache(*model), quantized_cache = NewKvCache(*model);
   const torch::Tensor logits = model->Head(Extend(*model, ids_, cache));
   ASSERT_TRUE(quantized_cache.Prepare(9).ok());
@@ -35,7 +35,7 @@ TEST_P(QuantizedModelTest, ItsLogitsAreNearThoseOfTheModel) {
 
 TEST_P(QuantizedModelTest, AModelMayDecodeWithIt) {
   const std::shared_ptr<const Model> model = Load(/*int8_rollouts=*/true);
-  const auto quantized = NewQuantizedModel(*model);
+  const auto quantized = model->QuantizedCopy();
   KvCache cache = NewKvCache(*model), quantized_cache = NewKvCache(*model);
   ASSERT_TRUE(quantized_cache.Prepare(9).ok());
   const torch::Tensor hidden = Extend(*model, ids_, cache);

@@ -1,7 +1,9 @@
 #include "engine/refine/refinement.h"
 
 #include <cmath>
+#include <numbers>
 #include <thread>
+#include <vector>
 
 #include "engine/model/likelihood.h"
 #include "engine/refine/optimizer.h"
@@ -27,6 +29,32 @@ TEST(OptimizerTest, SignAndMirrorDescentTakeWhatTheyAreNamedFor) {
   EXPECT_TRUE(torch::equal(parameter, torch::tensor({0.0f, 1.0f, 2.0f})));
   optimizer.Step(parameter, torch::tensor({1.0f, 0.0f, -1.0f}));  // half-way through the cosine
   EXPECT_TRUE(torch::allclose(parameter, torch::tensor({-0.25f, 1.0f, 2.25f})));
+}
+
+// Against Adam's formulas, in double precision.
+TEST(OptimizerTest, AdamTakesTheSizeOutOfGradients) {
+  const RefinementOptions adam = {.iterations = 4, .learning_rate = 0.5, .min_learning_rate_ratio = 0};
+  const std::vector<std::vector<float>> gradients = {{3, -0.01f, 0, 1, 2, -1, 0.5f, 8, 1e-3f, -4, 1, 1, 1, 1, 1, 1, -6},
+                                                     {-1, 0.02f, 0, 1, 0, 1, 0.5f, 8, 1e-3f, 4, 2, 2, 2, 2, 2, 2, 3},
+                                                     {2, 5, 1, 1, -2, 0, 0.1f, -8, 1e-3f, 1, 0, 0, 0, 0, 0, 0, 1}};
+  const size_t count = gradients.front().size();
+  std::vector<double> expected(count, 1.0), mean(count), variance(count);
+  torch::Tensor parameter = torch::ones({1, static_cast<int64_t>(count)});
+  Optimizer optimizer(adam);
+  for (size_t step = 1; step <= gradients.size(); ++step) {
+    const std::vector<float>& gradient = gradients[step - 1];
+    optimizer.Step(parameter, torch::tensor(gradient).unsqueeze(0));
+    const double rate = 0.25 * (1 + std::cos(std::numbers::pi * static_cast<double>(step - 1) / 4));
+    for (size_t i = 0; i < count; ++i) {
+      mean[i] = 0.9 * mean[i] + 0.1 * gradient[i];
+      variance[i] = 0.999 * variance[i] + 0.001 * gradient[i] * gradient[i];
+      const double power = static_cast<double>(step);
+      expected[i] -=
+          rate * mean[i] / (1 - std::pow(0.9, power)) / (std::sqrt(variance[i] / (1 - std::pow(0.999, power))) + 1e-8);
+      EXPECT_NEAR(parameter[0][static_cast<int64_t>(i)].item<float>(), expected[i], 1e-5)
+          << "step " << step << ", " << i;
+    }
+  }
 }
 
 // Says that it computes in another process, and on which thread it was asked.
