@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "engine/model/cpu_projection.h"
@@ -39,7 +40,11 @@ MachineLimits MachineLimits::Measure(torch::ScalarType type, torch::Device devic
     const torch::Tensor rows_of_type = x.to(type);
     std::vector<std::function<void()>> ways = {[&] { at::linear(rows_of_type, linear.weight); }};
     const CpuProjection packed({linear}, CpuProjection::Copies::kPacked);
-    if (device.is_cpu()) ways.emplace_back([&] { packed.Forward(ProjectionInput(x, type)); });
+    std::optional<ProjectionInput> input;
+    if (device.is_cpu()) {
+      input.emplace(x, type);
+      ways.emplace_back([&] { packed.Forward(*input); });
+    }
     for (const auto& way : ways) {
       way();
       const double seconds = LeastSeconds(device, 8, way);

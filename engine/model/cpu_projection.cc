@@ -51,7 +51,8 @@ torch::ScalarType ProjectionInput::TypeFor(torch::ScalarType weights, int64_t in
 
 ProjectionInput::ProjectionInput(const torch::Tensor& x, torch::ScalarType weights) {
   if (kernels::MultipliesByTiles(TypeOf(weights), x.size(1))) {
-    tiles_.emplace(x.data_ptr<float>(), x.size(0), x.size(1), TypeOf(weights));
+    const torch::Tensor wide = x.to(torch::kFloat32);  // as it is, but for what is another product's result
+    tiles_.emplace(wide.data_ptr<float>(), wide.size(0), wide.size(1), TypeOf(weights));
   } else if (x.scalar_type() == weights) {
     x_ = x;
   } else {

@@ -29,7 +29,7 @@ namespace nabla {
 // Rows as the products with weights of a type want them. May refer to `x`.
 class ProjectionInput {
  public:
-  // `x`: float32 or, where it is TypeFor that, the weights' type; contiguous.
+  // `x`: float32 or the weights' type, better TypeFor that; contiguous.
   ProjectionInput(const torch::Tensor& x, torch::ScalarType weights);
 
   // What rows of `inputs` numbers need no conversion in.

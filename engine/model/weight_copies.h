@@ -13,8 +13,8 @@ struct WeightCopies {
   bool int8_rollouts = false;
   // Gradients keep copies where they pay (CpuProjection), up to twice the weights' own memory.
   bool for_gradients = true;
-  // Tokens of the vocabulary whose head products are one piece of a gradient's work: about a millisecond, for whoever
-  // waits for its end.
+  // Tokens of the vocabulary whose head products are one piece of a gradient's work: about a millisecond for SmolLM2,
+  // for whoever waits for its end.
   int64_t head_piece = 4096;
 };
 

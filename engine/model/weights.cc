@@ -17,8 +17,8 @@ absl::StatusOr<torch::ScalarType> TorchDtype(const std::string& dtype) {
 
 // What kernels load fastest (AlignedNumbers). Files say nothing of it: their headers end anywhere.
 constexpr uintptr_t kCacheLine = 64;
-// Weights of no more bytes in all stay in the cores' caches, where that counts, and are copied at once. Larger ones
-// wait for memory and are mapped as they lie.
+// Weights of no more bytes in all may stay in the cores' caches, where that counts, and are copied in no time. Larger
+// ones wait for memory and are mapped as they lie.
 constexpr size_t kMostCopiedBytes = size_t{64} << 20;
 
 }  // namespace

@@ -3,7 +3,7 @@
 //   NABLA_ASSIGN_OR_RETURN(torch::Tensor weight, weights.Get("model.norm.weight", {256}));
 //
 // Where type and device agree with the file the tensor is a view of the mapping (which it keeps alive): nothing is
-// copied, and all processes that map the file share its pages. But weights of a few megabytes are copied on a CPU if
+// copied, and all processes that map the file share its pages. But weights of up to 64 MiB are copied on a CPU if
 // they do not begin at a cache line. Not thread-safe. Includes torch: for engine/model only.
 #ifndef NABLA_ENGINE_MODEL_WEIGHTS_H_
 #define NABLA_ENGINE_MODEL_WEIGHTS_H_

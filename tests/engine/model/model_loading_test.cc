@@ -48,7 +48,7 @@ std::string WithDataAt(const std::string& source, size_t beyond) {
          std::string(padding, ' ') + source.substr(8 + header_size);
 }
 
-TEST(ModelLoadingTest, TensorsAreViewsOfTheMappedFileUnlessTheyAreSmallAndLieAcrossCacheLines) {
+TEST(ModelLoadingTest, TensorsAreViewsOfTheMappedFileUnlessSmallOnesLieAcrossCacheLines) {
   const FolderCopy folder(LanguageModelFolder());
   const std::string source = folder.Read("model.safetensors");
   for (const size_t beyond : {0, 4}) {
