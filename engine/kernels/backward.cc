@@ -152,9 +152,10 @@ void StepAdam(const float* gradient, int64_t count, float rate, float root_scale
   const Tag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto step = [&](Vector g, Vector& m, Vector& v, Vector& value) HWY_ATTR {
-    m = hn::MulAdd(hn::Set(d, 0.1f), g, hn::Mul(hn::Set(d, 0.9f), m));
-    v = hn::MulAdd(hn::Mul(hn::Set(d, 0.001f), g), g, hn::Mul(hn::Set(d, 0.999f), v));
-    const Vector root = hn::MulAdd(hn::Set(d, root_scale), hn::Sqrt(v), hn::Set(d, 1e-8f));
+    const auto set = [d](double number) HWY_ATTR { return hn::Set(d, static_cast<float>(number)); };
+    m = hn::MulAdd(set(1 - kAdamBeta1), g, hn::Mul(set(kAdamBeta1), m));
+    v = hn::MulAdd(hn::Mul(set(1 - kAdamBeta2), g), g, hn::Mul(set(kAdamBeta2), v));
+    const Vector root = hn::MulAdd(set(root_scale), hn::Sqrt(v), set(kAdamEpsilon));
     value = hn::Sub(value, hn::Div(hn::Mul(hn::Set(d, rate), m), root));
   };
   int64_t i = 0;

@@ -32,7 +32,10 @@ void ExpMinus(const float* x, int64_t count, float offset, float* out);
 // The gradient at the weights of a softmax becomes that at its unscaled scores, in place.
 void SoftmaxBackward(const float* weights, int64_t count, float scale, float* gradient);
 
-// A step of Adam (β 0.9 and 0.999, ε 1e-8) with means of the gradient and of its square that are kept between steps:
+// Adam's constants: what remains of its two means at a step, and what keeps it from dividing by 0.
+inline constexpr double kAdamBeta1 = 0.9, kAdamBeta2 = 0.999, kAdamEpsilon = 1e-8;
+
+// A step of Adam with means of the gradient and of its square that are kept between steps:
 // x −= rate · mean / (root_scale · √variance + ε). Bias corrections are the caller's: they are in the two factors.
 void StepAdam(const float* gradient, int64_t count, float rate, float root_scale, float* mean, float* variance,
               float* x);

@@ -28,13 +28,13 @@ void Optimizer::Step(torch::Tensor& parameter, const torch::Tensor& gradient) {
 }
 
 void Optimizer::StepAdam(torch::Tensor& parameter, const torch::Tensor& gradient, double rate) {
-  constexpr double kBeta1 = 0.9, kBeta2 = 0.999, kEpsilon = 1e-8;
+  using kernels::kAdamBeta1, kernels::kAdamBeta2, kernels::kAdamEpsilon;
   if (!mean_.defined()) {
     mean_ = torch::zeros_like(parameter);
     variance_ = torch::zeros_like(parameter);
   }
-  const double rate_now = rate / (1 - std::pow(kBeta1, steps_)),
-               root_scale = 1 / std::sqrt(1 - std::pow(kBeta2, steps_));
+  const double rate_now = rate / (1 - std::pow(kAdamBeta1, steps_)),
+               root_scale = 1 / std::sqrt(1 - std::pow(kAdamBeta2, steps_));
   if (parameter.device().is_cpu()) {  // in one go: a vocabulary's worth of numbers fits no cache a dozen times
     const torch::Tensor numbers = gradient.contiguous();
     kernels::StepAdam(numbers.data_ptr<float>(), numbers.numel(), static_cast<float>(rate_now),
@@ -42,9 +42,9 @@ void Optimizer::StepAdam(torch::Tensor& parameter, const torch::Tensor& gradient
                       parameter.data_ptr<float>());
     return;
   }
-  mean_.mul_(kBeta1).add_(gradient, 1 - kBeta1);
-  variance_.mul_(kBeta2).addcmul_(gradient, gradient, 1 - kBeta2);
-  parameter.addcdiv_(mean_, variance_.sqrt().mul_(root_scale).add_(kEpsilon), -rate_now);
+  mean_.mul_(kAdamBeta1).add_(gradient, 1 - kAdamBeta1);
+  variance_.mul_(kAdamBeta2).addcmul_(gradient, gradient, 1 - kAdamBeta2);
+  parameter.addcdiv_(mean_, variance_.sqrt().mul_(root_scale).add_(kAdamEpsilon), -rate_now);
 }
 
 }  // namespace nabla
