@@ -46,6 +46,6 @@ def measure_pair(programs, goals, name, model, reward_model, repetitions, strate
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=200, help="requests of the embedded pair each way (default %(default)s)")
-    parser.add_argument("--long_repetitions", type=int, default=15, help="requests of SmolLM2 each way (default %(default)s)")
+    parser.add_argument("--long_repetitions", type=int, default=40, help="requests of SmolLM2 each way (default %(default)s)")
     parser.add_argument("--models", default=str(harness.ROOT / "build/smollm2"), help="folder of SmolLM2, lm and rm (default %(default)s)")
     sys.exit(harness.run("overhead", measure, parser))

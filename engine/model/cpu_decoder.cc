@@ -18,17 +18,17 @@ namespace {
 
 // Work is divided if each thread gets this many multiplications, a few times what handing it over costs.
 constexpr int64_t kMultiplicationsPerTask = 150'000;
-// A thread gives way between pieces of its part of a product: some 0.2 ms.
-constexpr int64_t kMultiplicationsPerPiece = 20'000'000;
+// A thread gives way between pieces of its part of a product: some 0.2 ms, of 16 rows or fewer, which wait for memory.
+constexpr int64_t kMultiplicationsPerPiece = 20'000'000, kRowsPerPiece = 16;
 // Outputs of a product are divided by as many, which the kernels take at once, here and as the next product's input.
 constexpr int64_t kOutputsTogether = kernels::LinearInput::kTogether;
 
 // Calls body(begin, end) for parts of a product's outputs, or of several products' that have the same x and as many.
 template <typename Body>
 void ForOutputs(ThreadTeam& team, const kernels::WeightMatrix& weight, int64_t rows, const Body& body) {
-  const int64_t multiplications = rows * weight.inputs * kOutputsTogether;
-  const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / multiplications);
-  const int64_t piece = std::max<int64_t>(1, kMultiplicationsPerPiece / multiplications);
+  const int64_t weights = weight.inputs * kOutputsTogether;
+  const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (rows * weights));
+  const int64_t piece = std::max<int64_t>(1, kMultiplicationsPerPiece / (std::max(rows, kRowsPerPiece) * weights));
   team.ParallelFor((weight.outputs + kOutputsTogether - 1) / kOutputsTogether, grain, [&](int64_t begin, int64_t end) {
     for (; begin < end; begin += piece) {
       body(begin * kOutputsTogether, std::min(std::min(begin + piece, end) * kOutputsTogether, weight.outputs));

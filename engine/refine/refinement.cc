@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/base/status_macros.h"
+#include "engine/base/thread_priority.h"
 #include "engine/kernels/backward.h"
 #include "engine/kernels/elementwise.h"
 #include "engine/refine/optimizer.h"
@@ -83,6 +84,7 @@ class Descent {
         tokens_[first_ + i] = argmax_[first_ + i] = now[i];
         fresh = false;
       }
+      GiveWay();
     }
   }
 
