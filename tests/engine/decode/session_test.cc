@@ -36,10 +36,14 @@ class SessionTest : public testing::Test {
   static void SetUpTestSuite() {
     model_ = Model::Load(LanguageModelFolder(), "float32", "cpu", 0).value();
     runner_ = NewRunner(model_);
-    drafting_runner_ =
-        std::make_shared<ModelRunner>(model_, runner_->kv_pool(), &runner_->batcher(), model_->QuantizedCopy());
+    drafting_runner_ = NewDraftingRunner(model_, *runner_);
   }
   static void TearDownTestSuite() { model_.reset(), drafting_runner_.reset(), runner_.reset(); }
+
+  static std::shared_ptr<ModelRunner> NewDraftingRunner(const std::shared_ptr<const Model>& model,
+                                                        ModelRunner& runner) {
+    return std::make_shared<ModelRunner>(model, runner.kv_pool(), &runner.batcher(), model->QuantizedCopy());
+  }
 
   static std::vector<int32_t> Prompt() { return {1, 87, 85, 285, 201, 5, 2, 201, 1}; }
 
@@ -47,6 +51,7 @@ class SessionTest : public testing::Test {
     if (options.prompt_ids.empty()) options.prompt_ids = Prompt();
     return Session::Create(runner, std::move(options), &stop_, &sink_, &usage_).value();
   }
+  void ExpectDraftsChangeNothingButTheNumberOfPasses(ModelRunner* alone, ModelRunner* drafting);
   std::vector<int32_t> Response(const Session& session) {
     return {session.response().begin(), session.response().end()};
   }
@@ -76,7 +81,7 @@ TEST_F(SessionTest, CommittedEventsAreTheResponse) {
 
 // Verified drafts must leave nothing behind but the time they saved: not in tokens, statistics or hidden states, greedy
 // or sampled, whatever else shares the passes, and whether the guesses are good or not.
-TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPasses) {
+void SessionTest::ExpectDraftsChangeNothingButTheNumberOfPasses(ModelRunner* alone, ModelRunner* drafting) {
   int64_t accepted = 0, rejected = 0, guessed = 0;
   for (const double temperature : {0.0, 0.3, 1.0}) {
     for (const int position : {0, 3, 17}) {
@@ -99,9 +104,9 @@ TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPasses) {
         const auto rows = static_cast<int64_t>(s.response.size());
         return {s.response, s.stats, s.hidden.narrow(0, 0, rows).clone(), s.cache.length(), usage_};
       };
-      const Rollout plain = run(0, drafting_runner_.get());
+      const Rollout plain = run(0, drafting);
       EXPECT_EQ(plain.usage.draft_tokens_accepted + plain.usage.draft_tokens_rejected, 0);
-      for (ModelRunner* const runner : {runner_.get(), drafting_runner_.get()}) {
+      for (ModelRunner* const runner : {alone, drafting}) {
         const Rollout drafted = run(8, runner);
         EXPECT_EQ(drafted.response, plain.response);
         EXPECT_EQ(drafted.cached, plain.cached);
@@ -125,6 +130,16 @@ TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPasses) {
   EXPECT_GT(accepted, 0);
   EXPECT_GT(rejected, 0);
   EXPECT_GT(guessed, 0);
+}
+
+TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPasses) {
+  ExpectDraftsChangeNothingButTheNumberOfPasses(runner_.get(), drafting_runner_.get());
+}
+
+TEST_F(SessionTest, DraftsChangeNothingButTheNumberOfPassesInBfloat16) {
+  const auto model = Model::Load(LanguageModelFolder(), "bfloat16", "cpu", 0).value();
+  const auto alone = NewRunner(model), drafting = NewDraftingRunner(model, *alone);
+  ExpectDraftsChangeNothingButTheNumberOfPasses(alone.get(), drafting.get());
 }
 
 // The second token behind a revision comes as often as the model has it, be it foretold by the rollout before, which

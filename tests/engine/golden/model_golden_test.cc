@@ -247,19 +247,21 @@ TEST_P(ModelGoldenTest, GradientWithJudge) {
 
 // What bfloat16 costs, weights included: the size of the difference to float32's values over the size of those, to be
 // read in the output. The bound tells rounding from what is wrong, which is off by its own size and more.
+// What rounding weights and activations to 8 bits may do: twice and more of what it does to four models, whose errors
+// the README has; a mistake does more.
 TEST_P(ModelGoldenTest, Bfloat16IsNearFloat32) {
   Case c(GetParam(), "bfloat16");
   const auto response = c.golden["greedy_24"].get<std::vector<int32_t>>();
-  const auto expect_near = [](const Json& expected, const torch::Tensor& actual, const std::string& what) {
+  const auto expect_near = [](const Json& expected, const torch::Tensor& actual, double most, const std::string& what) {
     const torch::Tensor exact = torch::tensor(expected.get<std::vector<double>>(), torch::kFloat64);
     const torch::Tensor values = actual.to(torch::kCPU, torch::kFloat64).view({-1});
     const double error = ((values - exact).norm() / exact.norm()).item<double>();
     std::cout << "bfloat16, " << what << ": " << 100 * error << " % off" << std::endl;
-    EXPECT_LT(error, 0.5) << what;
+    EXPECT_LT(error, most) << what;
   };
   const auto session = c.Greedy(24, &c.discard);
   ASSERT_TRUE(session->RollOut({.temperature = 0}, Session::Stream::kDraft).ok());
-  expect_near(c.golden["prompt_last_logits"], c.model->Head(session->state().hidden[0]), "logits");
+  expect_near(c.golden["prompt_last_logits"], c.model->Head(session->state().hidden[0]), 0.1, "logits");
   const auto check_gradient = [&](const LocalRewardModel& reward, const Json& first_row, const Json& norms,
                                   const std::string& what) {
     ResponseScorer scorer = c.Scorer(reward, 24);
@@ -268,8 +270,8 @@ TEST_P(ModelGoldenTest, Bfloat16IsNearFloat32) {
     options.likelihood_weight = c.golden["gradient"]["nll_coeff"];
     auto field = GradientField::Compute(session->state(), scorer, options, response, 0);
     ASSERT_TRUE(field.ok()) << field.status();
-    expect_near(first_row, field->Rows(0, 1).value(), "first row of G, " + what);
-    expect_near(norms, torch::tensor(field->Norms().value(), torch::kFloat64), "norms of G, " + what);
+    expect_near(first_row, field->Rows(0, 1).value(), 0.3, "first row of G, " + what);
+    expect_near(norms, torch::tensor(field->Norms().value(), torch::kFloat64), 0.15, "norms of G, " + what);
   };
   const Json &classifier = c.golden["gradient"], &judge = c.golden["judge_likelihood"];
   check_gradient(*c.classifier, classifier["first_row"], classifier["norms"], "classifier");
