@@ -30,6 +30,7 @@ WORK = (
     ("request_s", "request/tokens:128/rollouts:8", "s", {"float32": 8, "bfloat16": 6}),
 )
 WANTED_SHARE = 0.6  # of the machine's limit, of a refinement
+COUNTERS = ("gradient_steps", "accepted", "rejected", "gradients", "refine_s", "reward_s")  # that some benchmarks have
 RATIOS = harness.ROOT / "bench/ratios.json"
 LEAST_OF_STORED = 0.8
 
@@ -64,7 +65,8 @@ def run_benchmarks(arguments, dtype, names):
             "label": run.get("label"),
             **{key: run[field] * scale for key, field, scale in (("seconds", "real_time", 1e-3),
                                                                  ("rate", "items_per_second", 1),
-                                                                 ("share", "limit_share", 1)) if field in run}}
+                                                                 ("share", "limit_share", 1)) if field in run},
+            **{counter: run[counter] for counter in COUNTERS if counter in run}}
     return figures, {key: float(report["context"][key]) for key in ("gflops_limit", "gbytes_per_second_limit")}
 
 
@@ -85,13 +87,16 @@ def by_turns(repetitions, theirs, ours):
 
 def run_both(arguments, models, dtype):
     """Figures of transformers, of Nabla, Nabla's limits, and whether a request's tokens are the same in all runs of both
-    (None without one)."""
+    (None without one). Both take one gradient in a refinement, or it is not the same work."""
     names = [name for _, name, _, _ in WORK]
     only = "generate,gradient,refine" + (",request" if arguments.request else "")
     theirs, ours, limits = by_turns(arguments.repetitions,
                                     lambda: run_transformers(arguments, models, dtype, only),
                                     lambda: run_benchmarks(arguments, dtype,
                                                            names if arguments.request else names[:-1]))
+    steps = theirs["refine_gradient_steps"], ours["refine/ahead:200/iterations:20"]["gradient_steps"]
+    if steps != (1, 1):
+        raise harness.Failure(f"refinements were to take one gradient; they took {steps[0]} and {steps[1]}")
     same_tokens = None
     if arguments.request:
         their_tokens, our_tokens = theirs["request_ids"], ours[names[-1]]["label"]
