@@ -246,9 +246,8 @@ TEST_P(ModelGoldenTest, GradientWithJudge) {
 }
 
 // What bfloat16 costs, weights included: the size of the difference to float32's values over the size of those, to be
-// read in the output. The bound tells rounding from what is wrong, which is off by its own size and more.
-// What rounding weights and activations to 8 bits may do: twice and more of what it does to four models, whose errors
-// the README has; a mistake does more.
+// read in the output. The bounds, about twice and more of what four models have, tell rounding from what is wrong,
+// which is off by its own size and more.
 TEST_P(ModelGoldenTest, Bfloat16IsNearFloat32) {
   Case c(GetParam(), "bfloat16");
   const auto response = c.golden["greedy_24"].get<std::vector<int32_t>>();
