@@ -8,9 +8,10 @@
 // rounded numbers and add up in float32. Where the CPU has tiles for bfloat16 (AMX), products are the kernels' of
 // engine/kernels, which take the weights as they lie and are half as fast again as oneDNN's; for the way back, a
 // transposed copy of the weights is made when it is first wanted. Other products of large matrices are oneDNN's on
-// weights that are packed, for either way, when they are first wanted (AMD Zen 4, gradients of SmolLM2: 0.68 s instead
-// of 0.87 in float32, 0.40 instead of 0.44 in bfloat16), but for float32 on an Intel CPU, where it gained nothing over
-// MKL. Everything else is libtorch's plain product. Runs on the calling thread. Immutable and thread-safe.
+// weights that are packed, for either way, when they are first wanted (gradients of SmolLM2: AMD Zen 4 0.68 s instead
+// of 0.87 in float32, 0.40 instead of 0.44 in bfloat16). Everything else is libtorch's plain product. CPUs without
+// instructions for bfloat16 multiply widened weights by numbers that are not rounded, and keep widened copies, twice
+// as large. Runs on the calling thread. Immutable and thread-safe.
 #ifndef NABLA_ENGINE_MODEL_CPU_PROJECTION_H_
 #define NABLA_ENGINE_MODEL_CPU_PROJECTION_H_
 
@@ -70,6 +71,7 @@ class CpuProjection {
 
   // Whether such weights are to be packed on this machine.
   static bool PackingPays(const std::vector<Linear>& linears);
+  torch::ScalarType library_type() const;
   torch::Tensor Stacked() const;  // all weights, [outputs, inputs]
   torch::Tensor Transposed() const { return Stacked().t().contiguous(); }
 
