@@ -39,7 +39,7 @@ class ProjectionInput {
  private:
   friend class CpuProjection;
 
-  torch::Tensor x_;                            // in the weights' type, for libtorch, or
+  torch::Tensor x_;                            // as libtorch multiplies them by the weights, or
   std::optional<kernels::LinearInput> tiles_;  // for the kernels
 };
 
