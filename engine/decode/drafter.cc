@@ -4,6 +4,11 @@
 #include <utility>
 
 namespace nabla {
+namespace {
+
+constexpr float kClearLead = 0.2F;
+
+}  // namespace
 
 Drafter::Drafter(std::vector<int32_t> earlier, size_t position, int max_tokens)
     : earlier_(std::move(earlier)),
@@ -41,6 +46,11 @@ void Drafter::Follow(absl::Span<const int32_t> response, size_t position) {
     }
   }
   at_ = expected;
+}
+
+bool IsClearGuess(absl::Span<const float> logits, int32_t guess) {
+  const float bound = logits[guess] - kClearLead;
+  return std::count_if(logits.begin(), logits.end(), [bound](float logit) { return logit > bound; }) == 1;
 }
 
 }  // namespace nabla

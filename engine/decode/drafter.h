@@ -34,6 +34,11 @@ class Drafter {
   size_t at_;      // place in the earlier response that the next token is expected to repeat
 };
 
+// Whether no other logit comes near that of a draft model's greedy guess, so that the model itself will hardly prefer
+// another token and it pays to guess on. (SmolLM2 in float32 and bfloat16, 128 tokens each: of 224 guesses by int8
+// weights 13 were unclear, among them all six wrong ones.)
+bool IsClearGuess(absl::Span<const float> logits, int32_t guess);
+
 }  // namespace nabla
 
 #endif  // NABLA_ENGINE_DECODE_DRAFTER_H_

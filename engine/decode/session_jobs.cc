@@ -53,6 +53,7 @@ bool Session::RolloutJob::OnDraftLogits(absl::Span<const float> logits) {
   ++s.usage->draft_model.forward_passes;
   ++s.usage->draft_model.forward_tokens;
   step_.push_back(SampleToken(logits, sampling_, random_));
+  if (sampling_.temperature == 0 && !IsClearGuess(logits, step_.back())) return false;
   return step_.size() <= std::min(draft_length_, DraftRoom()) && !s.model->IsEndOfSequence(step_.back());
 }
 
@@ -124,7 +125,11 @@ void Session::RolloutJob::EndStep() {
     const int64_t drafted = rows_ - 1, accepted = verified_ - 1;
     if (by_model_) {
       const auto most = static_cast<size_t>(s.options.max_draft_tokens);
-      draft_length_ = accepted == drafted ? std::min(2 * draft_length_, most) : std::max<size_t>(1, draft_length_ / 2);
+      if (accepted == drafted) {
+        draft_length_ = std::min(2 * draft_length_, most);
+      } else if (accepted + 1 < drafted) {  // more than the last was in vain
+        draft_length_ = std::max<size_t>(1, draft_length_ / 2);
+      }
       s.usage->int8_tokens_accepted += accepted;
       s.usage->int8_tokens_rejected += drafted - accepted;
     }

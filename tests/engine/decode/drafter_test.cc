@@ -48,5 +48,12 @@ TEST(DrafterTest, StopsAtTheEndsOfTextAndRoom) {
   EXPECT_THAT(drafter.Next(response, 100), IsEmpty());
 }
 
+TEST(IsClearGuessTest, WantsNoOtherLogitNearby) {
+  EXPECT_TRUE(IsClearGuess({{1.0F, 3.0F, 2.7F}}, 1));
+  EXPECT_FALSE(IsClearGuess({{1.0F, 3.0F, 2.9F}}, 1));
+  EXPECT_FALSE(IsClearGuess({{3.0F, 3.0F, 1.0F}}, 0)) << "equal";
+  EXPECT_TRUE(IsClearGuess({{-5.0F}}, 0)) << "nothing else to say";
+}
+
 }  // namespace
 }  // namespace nabla
