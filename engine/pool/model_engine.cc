@@ -1,6 +1,7 @@
 #include "engine/pool/model_engine.h"
 
 #include <algorithm>
+#include <future>
 #include <utility>
 #include <vector>
 
@@ -117,6 +118,13 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
   const WeightCopies copies = {.for_gradients = options.gradient_weights == "packed"};
   WeightCopies writer_copies = copies;
   writer_copies.int8_rollouts = options.rollout_weights == "int8";
+  // Side by side: much of a start is reading tokenizers, which takes one core.
+  std::vector<std::future<absl::StatusOr<std::shared_ptr<const Model>>>> loading;
+  for (const RewardModelOptions& reward : rewards) {
+    loading.push_back(std::async(std::launch::async, [&] {
+      return Model::Load(reward.path, reward.dtype, device, reward.max_length, team, copies);
+    }));
+  }
   NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Model> writer,
                          Model::Load(names.path, names.dtype, device, names.max_length, team, writer_copies));
   if (writer->config().sequence_classifier) {
@@ -125,9 +133,8 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
                      " cannot write answers; give it as the reward model and a …ForCausalLM as the model"));
   }
   std::vector<std::shared_ptr<const Model>> judges;  // of `rewards`
-  for (const RewardModelOptions& reward : rewards) {
-    NABLA_ASSIGN_OR_RETURN(judges.emplace_back(),
-                           Model::Load(reward.path, reward.dtype, device, reward.max_length, team, copies));
+  for (auto& judge : loading) {
+    NABLA_ASSIGN_OR_RETURN(judges.emplace_back(), judge.get());
   }
   std::shared_ptr<const Model> draft;
   if (options.draft_model) {

@@ -1,5 +1,6 @@
 #include "engine/text/byte_level_bpe.h"
 
+#include <optional>
 #include <queue>
 #include <tuple>
 #include <utility>
@@ -25,19 +26,21 @@ absl::Status RequireNullOrEmpty(const JsonField& field) {
 }
 
 // "left right" or ["left", "right"].
-absl::StatusOr<std::pair<std::string, std::string>> ParseMerge(const JsonField& merge) {
-  const nlohmann::json& value = merge.value();
-  if (value.is_array() && value.size() == 2 && value[0].is_string() && value[1].is_string()) {
-    return std::make_pair(value[0].get<std::string>(), value[1].get<std::string>());
+std::optional<std::pair<absl::string_view, absl::string_view>> PartsOf(const nlohmann::json& merge) {
+  const auto text = [](const nlohmann::json& value) -> absl::string_view {
+    return value.get_ref<const std::string&>();
+  };
+  if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+    return std::make_pair(text(merge[0]), text(merge[1]));
   }
-  if (value.is_string()) {
-    const std::string& text = value.get_ref<const std::string&>();
-    const size_t space = text.find(' ');
-    if (space != std::string::npos && text.find(' ', space + 1) == std::string::npos) {
-      return std::make_pair(text.substr(0, space), text.substr(space + 1));
+  if (merge.is_string()) {
+    const absl::string_view both = text(merge);
+    const size_t space = both.find(' ');
+    if (space != absl::string_view::npos && both.find(' ', space + 1) == absl::string_view::npos) {
+      return std::make_pair(both.substr(0, space), both.substr(space + 1));
     }
   }
-  return merge.Error("expected \"left right\" or [\"left\", \"right\"]");
+  return std::nullopt;
 }
 
 }  // namespace
@@ -76,15 +79,18 @@ absl::StatusOr<ByteLevelBpe> ByteLevelBpe::FromJson(const JsonField& model, cons
 }
 
 absl::Status ByteLevelBpe::AddMerges(const JsonField& merges, const Vocabulary& vocabulary) {
-  NABLA_ASSIGN_OR_RETURN(const std::vector<JsonField> items, merges.Items());
-  merges_.reserve(items.size());
-  for (size_t rank = 0; rank < items.size(); ++rank) {
-    NABLA_ASSIGN_OR_RETURN(const auto parts, ParseMerge(items[rank]));
-    const auto left = vocabulary.find(parts.first);
-    const auto right = vocabulary.find(parts.second);
-    const auto merged = vocabulary.find(absl::StrCat(parts.first, parts.second));
+  if (!merges.value().is_array()) return merges.Error("expected an array");
+  merges_.reserve(merges.value().size());
+  std::string whole;
+  for (size_t rank = 0; rank < merges.value().size(); ++rank) {
+    const auto parts = PartsOf(merges.value()[rank]);
+    if (!parts) return merges.Item(rank).Error("expected \"left right\" or [\"left\", \"right\"]");
+    whole.assign(parts->first.data(), parts->first.size()).append(parts->second.data(), parts->second.size());
+    const auto left = vocabulary.find(parts->first);
+    const auto right = vocabulary.find(parts->second);
+    const auto merged = vocabulary.find(whole);
     if (left == vocabulary.end() || right == vocabulary.end() || merged == vocabulary.end()) {
-      return items[rank].Error("expected both parts and their concatenation in model.vocab");
+      return merges.Item(rank).Error("expected both parts and their concatenation in model.vocab");
     }
     merges_[PairKey(left->second, right->second)] = {static_cast<int32_t>(rank), merged->second};
   }

@@ -53,10 +53,12 @@ absl::StatusOr<std::vector<JsonField>> JsonField::Items() const {
   if (!value_->is_array()) return Error("expected an array");
   std::vector<JsonField> items;
   items.reserve(value_->size());
-  for (size_t i = 0; i < value_->size(); ++i) {
-    items.emplace_back((*value_)[i], absl::StrCat(path_, "[", i, "]"), source_);
-  }
+  for (size_t i = 0; i < value_->size(); ++i) items.push_back(Item(i));
   return items;
+}
+
+JsonField JsonField::Item(size_t index) const {
+  return JsonField((*value_)[index], absl::StrCat(path_, "[", index, "]"), source_);
 }
 
 absl::Status JsonField::Error(const std::string& expectation) const {

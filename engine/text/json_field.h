@@ -37,6 +37,7 @@ class JsonField {
   absl::StatusOr<bool> Bool() const;
   absl::StatusOr<bool> Bool(bool otherwise) const;
   absl::StatusOr<std::vector<JsonField>> Items() const;
+  JsonField Item(size_t index) const;  // of an array that has it
 
   // "<source>: <path> is <value>; <expectation>", long values cut short.
   absl::Status Error(const std::string& expectation) const;

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -20,18 +21,27 @@ namespace {
 // Ids index a table, so a stray huge one must not make it huge.
 constexpr int64_t kLargestId = 1 << 24;
 
-absl::StatusOr<int32_t> ParseId(const JsonField& field) {
-  NABLA_ASSIGN_OR_RETURN(const int64_t id, field.Integer());
-  if (id < 0 || id > kLargestId) return field.Error(absl::StrCat("expected an id from 0 to ", kLargestId));
+std::optional<int32_t> IdOf(const nlohmann::json& value) {
+  if (!value.is_number_integer()) return std::nullopt;
+  const auto id = value.get<int64_t>();
+  if (id < 0 || id > kLargestId) return std::nullopt;
   return static_cast<int32_t>(id);
+}
+
+absl::StatusOr<int32_t> ParseId(const JsonField& field) {
+  const std::optional<int32_t> id = IdOf(field.value());
+  if (!id) return field.Error(absl::StrCat("expected an id from 0 to ", kLargestId));
+  return *id;
 }
 
 absl::StatusOr<Vocabulary> ParseVocabulary(const JsonField& field) {
   if (!field.value().is_object() || field.value().empty()) return field.Error("expected an object of tokens and ids");
   Vocabulary vocabulary;
   vocabulary.reserve(field.value().size());
-  for (const auto& [token, id] : field.value().items()) {
-    NABLA_ASSIGN_OR_RETURN(vocabulary[token], ParseId(field.Get(token)));
+  for (const auto& [token, value] : field.value().items()) {
+    const std::optional<int32_t> id = IdOf(value);
+    if (!id) return ParseId(field.Get(token)).status();
+    vocabulary.emplace(token, *id);
   }
   return vocabulary;
 }
