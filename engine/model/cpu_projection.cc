@@ -97,9 +97,8 @@ void CpuProjection::PrepareForward() const {
 void CpuProjection::PrepareBackward() const {
   const bool by_tiles = kernels::MultipliesByTiles(TypeOf(linears_.front().weight), outputs_);
   if (!keeps_ || (!packs_ && !by_tiles)) return;
-  std::call_once(backward_->once, [&] {
-    backward_->weight = by_tiles ? Transposed() : Pack(Transposed().to(library_type()));
-  });
+  std::call_once(backward_->once,
+                 [&] { backward_->weight = by_tiles ? Transposed() : Pack(Transposed().to(library_type())); });
 }
 
 torch::Tensor CpuProjection::Forward(const ProjectionInput& x) const {
