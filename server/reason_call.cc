@@ -185,8 +185,10 @@ void ReasonCall::Send(Next next) {
   message.set_sequence(next.sequence);
   const grpc::Slice slice(message.SerializeAsString());
   buffer_ = grpc::ByteBuffer(&slice, 1);
-  // Result and status go out together, as one thing to wake up for.
-  next.result != nullptr ? StartWriteAndFinish(&buffer_, {}, grpc::Status::OK) : StartWrite(&buffer_);
+  // What is there goes out together, the status with the result: one thing to wake up for.
+  grpc::WriteOptions options;
+  if (next.is_followed) options.set_buffer_hint();
+  next.result != nullptr ? StartWriteAndFinish(&buffer_, options, grpc::Status::OK) : StartWrite(&buffer_, options);
 }
 
 absl::Status ReasonCall::FinalStatus() const {
@@ -203,6 +205,7 @@ bool ReasonCall::TakeNext(Next* next) {
     next->result = &**result_;
   }
   next->sequence = next_sequence_++;
+  next->is_followed = next->result == nullptr && (outbox_.size() > 0 || result_.has_value());
   return true;
 }
 

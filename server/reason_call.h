@@ -81,6 +81,7 @@ class ReasonCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     std::optional<Event> event;
     const ReasonResult* result = nullptr;  // that of the call, constant while a write is under way
     uint64_t sequence = 0;
+    bool is_followed = false;  // by another, or the status, as soon as gRPC has taken this
   };
 
   void OnResult(absl::StatusOr<ReasonResult> result);

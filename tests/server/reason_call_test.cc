@@ -40,6 +40,11 @@ class FakeTransport : public Writer {
     changed_.notify_all();
   }
 
+  void AwaitEvents(size_t count) {
+    std::unique_lock<std::mutex> lock(mu_);
+    changed_.wait(lock, [&] { return events_.size() >= count; });
+  }
+
   // Blocks until OnDone has returned.
   void Join() {
     if (thread_.joinable()) thread_.join();
@@ -47,12 +52,13 @@ class FakeTransport : public Writer {
 
   const std::vector<v1::ReasonEvent>& events() const { return events_; }  // after Join
   const grpc::Status& status() const { return status_; }                  // after Join
+  const std::vector<bool>& held_back() const { return held_back_; }       // after Join: for what is to follow, by event
   const std::set<std::thread::id>& writers() const { return writers_; }   // after Join: the threads that have written
 
   void SendInitialMetadata() override {}
-  void Write(const grpc::ByteBuffer* message, grpc::WriteOptions /*options*/) override {
+  void Write(const grpc::ByteBuffer* message, grpc::WriteOptions options) override {
     const std::lock_guard<std::mutex> lock(mu_);
-    Add(*message);
+    Add(*message, options);
     writing_ = true;
     changed_.notify_all();
   }
@@ -64,17 +70,17 @@ class FakeTransport : public Writer {
     status_ = std::move(status);
     changed_.notify_all();
   }
-  void WriteAndFinish(const grpc::ByteBuffer* message, grpc::WriteOptions /*options*/, grpc::Status status) override {
+  void WriteAndFinish(const grpc::ByteBuffer* message, grpc::WriteOptions options, grpc::Status status) override {
     {
       const std::lock_guard<std::mutex> lock(mu_);
-      Add(*message);
+      Add(*message, options);
     }
     Finish(std::move(status));
   }
 
  private:
   // Needs mu_.
-  void Add(const grpc::ByteBuffer& message) {
+  void Add(const grpc::ByteBuffer& message, const grpc::WriteOptions& options) {
     grpc::Slice slice;
     v1::ReasonEvent event;
     EXPECT_TRUE(message.DumpToSingleSlice(&slice).ok());
@@ -82,7 +88,9 @@ class FakeTransport : public Writer {
     writers_.insert(std::this_thread::get_id());
     EXPECT_FALSE(writing_) << "one write at a time";
     EXPECT_FALSE(finished_);
-    if (!broken_) events_.push_back(event);
+    if (broken_) return;
+    events_.push_back(event);
+    held_back_.push_back(options.get_buffer_hint());
   }
 
   grpc::internal::ServerReactor* reactor() override { return call_; }
@@ -111,6 +119,7 @@ class FakeTransport : public Writer {
   std::mutex mu_;
   std::condition_variable changed_;
   std::vector<v1::ReasonEvent> events_;
+  std::vector<bool> held_back_;
   grpc::Status status_;
   std::set<std::thread::id> writers_;
   bool writing_ = false;
@@ -192,6 +201,24 @@ TEST_F(ReasonCallTest, WhoeverEmitsAnEventDoesNotWriteIt) {
   transport.Join();
   EXPECT_FALSE(transport.writers().empty());
   EXPECT_EQ(transport.writers().count(std::this_thread::get_id()), 0u);
+}
+
+TEST_F(ReasonCallTest, EventsThatAreThereGoOutTogether) {
+  std::shared_ptr<ReasonCall> call = NewCall();
+  call->Start(&pool_, ReasonRequest{}, {}, false);
+  const std::shared_ptr<FakeRequest> request = pool_.Next();
+  request->Emit(StartedEvent{});  // a writer may take it before the next is there
+  request->Emit(CommittedEvent{{1}, "x"});
+  request->Emit(ProgressEvent{});
+  FakeTransport transport(call.get());
+  transport.AwaitEvents(3);
+  request->Emit(CommittedEvent{{2}, "y"});
+  transport.AwaitEvents(4);
+  request->Finish(ReasonResult{});
+  transport.Join();
+  ASSERT_EQ(transport.held_back().size(), 5u);
+  EXPECT_TRUE(transport.held_back()[1]);
+  for (const size_t last : {2, 3, 4}) EXPECT_FALSE(transport.held_back()[last]) << last;
 }
 
 TEST_F(ReasonCallTest, TheRecordSaysWhoseCallItWas) {
