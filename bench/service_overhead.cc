@@ -1,5 +1,6 @@
 // What the service adds to the engine: one request at a time, in turns on the EnginePool directly and through a server
-// on this machine's loopback in the same process, so that one clock times both ends.
+// on this machine's loopback. The client is a process of its own, as clients are: gRPC has one poller a process, which
+// would wake the one end for what is the other's. Both read the same clock.
 //
 //   nabla-service-overhead --model=models/writer --reward_model=models/judge --strategy=greedy --repetitions=200
 //
@@ -26,6 +27,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "bench/forked_function.h"
 #include "client/cli/flag_set.h"
 #include "client/cli/load_statistics.h"
 #include "client/cli/questions.h"
@@ -53,71 +55,62 @@ struct Options {
   RequestFlags request;
 };
 
-// Matches what the engine emitted with what the client received, for one request at a time. Committed tokens are
-// matched by their count, revisions by their order; drafts may be dropped and are left out. Thread-safe.
-class EventClock {
- public:
-  void Restart() {
-    const std::lock_guard<std::mutex> lock(mu_);
-    emitted_commits_.clear();
-    emitted_revisions_.clear();
-    emitted_tokens_ = received_tokens_ = next_commit_ = next_revision_ = 0;
-  }
+// When a request had emitted, or its client had received, so many events: committed tokens go by their count, revisions
+// by theirs. Drafts may be dropped and are left out.
+struct EventTimes {
+  std::vector<std::pair<Clock::rep, size_t>> commits;  // tokens up to there
+  std::vector<Clock::rep> revisions;
 
+  void Committed(size_t tokens) {
+    commits.emplace_back(Clock::now().time_since_epoch().count(),
+                         commits.empty() ? tokens : commits.back().second + tokens);
+  }
+  void Revised() { revisions.push_back(Clock::now().time_since_epoch().count()); }
+};
+
+double Seconds(Clock::rep ticks) { return std::chrono::duration<double>(Clock::duration(ticks)).count(); }
+
+// Adds to `latencies`, in seconds, what lies between the emission of each event and the receipt of the message that
+// held it.
+void AddLatencies(const EventTimes& emitted, const EventTimes& received, std::vector<double>* latencies) {
+  auto receipt = received.commits.begin();
+  for (const auto& [time, tokens] : emitted.commits) {
+    while (receipt != received.commits.end() && receipt->second < tokens) ++receipt;
+    if (receipt == received.commits.end()) break;
+    latencies->push_back(Seconds(receipt->first - time));
+  }
+  for (size_t i = 0; i < std::min(emitted.revisions.size(), received.revisions.size()); ++i) {
+    latencies->push_back(Seconds(received.revisions[i] - emitted.revisions[i]));
+  }
+}
+
+// The times at which the engine emits. Thread-safe.
+class EmissionClock {
+ public:
   void Emitted(const Event& event) {
-    const Clock::time_point now = Clock::now();
     const std::lock_guard<std::mutex> lock(mu_);
     if (const auto* committed = std::get_if<CommittedEvent>(&event)) {
-      emitted_tokens_ += committed->token_ids.size();
-      emitted_commits_.push_back({now, emitted_tokens_});
+      times_.Committed(committed->token_ids.size());
     } else if (std::holds_alternative<RevisionEvent>(event)) {
-      emitted_revisions_.push_back(now);
+      times_.Revised();
     }
   }
 
-  void Received(const v1::ReasonEvent& event) {
-    const Clock::time_point now = Clock::now();
+  // Those since the last call.
+  EventTimes Take() {
     const std::lock_guard<std::mutex> lock(mu_);
-    if (event.has_committed()) {
-      received_tokens_ += static_cast<size_t>(event.committed().token_ids_size());
-      for (; next_commit_ < emitted_commits_.size() && emitted_commits_[next_commit_].second <= received_tokens_;
-           ++next_commit_) {
-        Add(now - emitted_commits_[next_commit_].first);
-      }
-    } else if (event.has_revision() && next_revision_ < emitted_revisions_.size()) {
-      Add(now - emitted_revisions_[next_revision_++]);
-    }
-  }
-
-  void ForgetLatencies() {
-    const std::lock_guard<std::mutex> lock(mu_);
-    latencies_.clear();
-  }
-
-  std::vector<double> latencies() const {
-    const std::lock_guard<std::mutex> lock(mu_);
-    return latencies_;
+    return std::exchange(times_, {});
   }
 
  private:
-  void Add(Clock::duration latency) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    latencies_.push_back(std::chrono::duration<double>(latency).count());
-  }
-
-  mutable std::mutex mu_;
-  std::vector<std::pair<Clock::time_point, size_t>> emitted_commits_ ABSL_GUARDED_BY(mu_);  // tokens up to there
-  std::vector<Clock::time_point> emitted_revisions_ ABSL_GUARDED_BY(mu_);
-  size_t emitted_tokens_ ABSL_GUARDED_BY(mu_) = 0;
-  size_t received_tokens_ ABSL_GUARDED_BY(mu_) = 0;
-  size_t next_commit_ ABSL_GUARDED_BY(mu_) = 0;
-  size_t next_revision_ ABSL_GUARDED_BY(mu_) = 0;
-  std::vector<double> latencies_ ABSL_GUARDED_BY(mu_);  // seconds, of all requests
+  std::mutex mu_;
+  EventTimes times_ ABSL_GUARDED_BY(mu_);
 };
 
 // Tells the clock of every event on its way to the sink.
 class TimedSink : public EventSink {
  public:
-  TimedSink(EventSink* next, EventClock* clock) : next_(next), clock_(clock) {}
+  TimedSink(EventSink* next, EmissionClock* clock) : next_(next), clock_(clock) {}
   void OnEvent(Event event) override {
     clock_->Emitted(event);
     next_->OnEvent(std::move(event));
@@ -125,13 +118,13 @@ class TimedSink : public EventSink {
 
  private:
   EventSink* const next_;
-  EventClock* const clock_;
+  EmissionClock* const clock_;
 };
 
 // What the server is given: the real pool, its events timed.
 class TimedPool : public EnginePool {
  public:
-  TimedPool(std::unique_ptr<EnginePool> pool, EventClock* clock) : pool_(std::move(pool)), clock_(clock) {}
+  TimedPool(std::unique_ptr<EnginePool> pool, EmissionClock* clock) : pool_(std::move(pool)), clock_(clock) {}
 
   absl::StatusOr<std::shared_ptr<RequestTicket>> Submit(ReasonRequest request, SubmitOptions options, EventSink* sink,
                                                         DoneCallback done) override {
@@ -146,7 +139,7 @@ class TimedPool : public EnginePool {
 
  private:
   const std::unique_ptr<EnginePool> pool_;
-  EventClock* const clock_;
+  EmissionClock* const clock_;
 };
 
 class NoSink : public EventSink {
@@ -167,53 +160,103 @@ absl::StatusOr<double> AskDirectly(const ReasonRequest& request, EnginePool* poo
   return SecondsSince(start);
 }
 
-// Seconds of the same request through the server.
-absl::StatusOr<double> AskServer(const v1::ReasonRequest& request, ReasonerClient* client, EventClock* clock) {
-  clock->Restart();
-  const Clock::time_point start = Clock::now();
-  NABLA_RETURN_IF_ERROR(
-      client->Reason(request, [clock](const v1::ReasonEvent& event) { clock->Received(event); }).status());
-  return SecondsSince(start);
+absl::StatusOr<v1::ReasonRequest> RequestNumber(uint32_t number, const Options& options) {
+  const std::vector<std::string> questions = BuiltInQuestions();
+  NABLA_ASSIGN_OR_RETURN(v1::ReasonRequest request,
+                         options.request.Request(options.strategy, questions[number % questions.size()]));
+  request.set_seed(1);
+  return request;
+}
+
+// What the client's process does: {"port": …, "request": number, or null for a call that asks for nothing} gives its
+// {"seconds": …, "commits": …, "revisions": …}, or {"error": …}. Connects at the first call.
+class Client {
+ public:
+  explicit Client(const Options& options) : options_(options) {}
+
+  std::string operator()(const std::string& line) {
+    const absl::StatusOr<nlohmann::json> answer = Call(nlohmann::json::parse(line));
+    return answer.ok() ? answer->dump() : nlohmann::json{{"error", answer.status().ToString()}}.dump();
+  }
+
+ private:
+  absl::StatusOr<nlohmann::json> Call(const nlohmann::json& call) {
+    if (client_ == nullptr) {
+      NABLA_ASSIGN_OR_RETURN(client_, ReasonerClient::Create(absl::StrCat("127.0.0.1:", call["port"].get<int>())));
+    }
+    EventTimes received;
+    const nlohmann::json& number = call["request"];
+    v1::ReasonRequest request;
+    if (!number.is_null()) {
+      NABLA_ASSIGN_OR_RETURN(request, RequestNumber(number.get<uint32_t>(), options_));
+    }
+    const Clock::time_point start = Clock::now();
+    if (number.is_null()) {
+      NABLA_RETURN_IF_ERROR(client_->GetInfo().status());
+    } else {
+      NABLA_RETURN_IF_ERROR(client_
+                                ->Reason(request,
+                                         [&](const v1::ReasonEvent& event) {
+                                           if (event.has_committed()) {
+                                             received.Committed(event.committed().token_ids_size());
+                                           } else if (event.has_revision()) {
+                                             received.Revised();
+                                           }
+                                         })
+                                .status());
+    }
+    return nlohmann::json{
+        {"seconds", SecondsSince(start)}, {"commits", received.commits}, {"revisions", received.revisions}};
+  }
+
+  const Options options_;
+  std::shared_ptr<ReasonerClient> client_;
+};
+
+// Through the server. What is to be called is `request`'s number, or null.
+absl::StatusOr<nlohmann::json> AskServer(int port, const nlohmann::json& request, ForkedFunction* client) {
+  NABLA_ASSIGN_OR_RETURN(const std::string line,
+                         client->Call(nlohmann::json{{"port", port}, {"request", request}}.dump()));
+  nlohmann::json answer = nlohmann::json::parse(line);
+  if (answer.contains("error")) return absl::UnknownError(answer["error"].get<std::string>());
+  return answer;
 }
 
 absl::StatusOr<nlohmann::ordered_json> Measure(const Options& options) {
+  NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<ForkedFunction> client, ForkedFunction::Start(Client(options)));
   EnginePoolOptions pool_options{.model = {.path = options.model}, .threads = static_cast<int>(options.threads)};
   if (!options.reward_model.empty()) pool_options.reward_model = RewardModelOptions{.path = options.reward_model};
   NABLA_ASSIGN_OR_RETURN(std::unique_ptr<EnginePool> created, EnginePool::Create(pool_options));
   EnginePool* const pool = created.get();
-  EventClock clock;
+  EmissionClock clock;
   ServerOptions server_options;
   server_options.listener.log = [](const LogEvent&) {};
   NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<Server> server, Server::Create(server_options));
   server->Serve(std::make_unique<TimedPool>(std::move(created), &clock));
-  NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<ReasonerClient> client,
-                         ReasonerClient::Create(absl::StrCat("127.0.0.1:", server->port())));
 
   std::vector<double> empty;
   for (uint32_t i = 0; i < options.warmup + options.repetitions; ++i) {
-    const Clock::time_point start = Clock::now();
-    NABLA_RETURN_IF_ERROR(client->GetInfo().status());
-    if (i >= options.warmup) empty.push_back(SecondsSince(start));
+    NABLA_ASSIGN_OR_RETURN(const nlohmann::json answer, AskServer(server->port(), nullptr, client.get()));
+    if (i >= options.warmup) empty.push_back(answer["seconds"]);
   }
-  const std::vector<std::string> questions = BuiltInQuestions();
-  std::vector<double> direct, served, difference;
+  std::vector<double> direct, served, difference, latencies;
   for (uint32_t i = 0; i < options.warmup + options.repetitions; ++i) {
-    NABLA_ASSIGN_OR_RETURN(v1::ReasonRequest message,
-                           options.request.Request(options.strategy, questions[i % questions.size()]));
-    message.set_seed(1);
+    NABLA_ASSIGN_OR_RETURN(const v1::ReasonRequest message, RequestNumber(i, options));
     NABLA_ASSIGN_OR_RETURN(const ReasonRequest request,
                            FromProto(message, {.has_reward_model = pool->models().reward_model.has_value()}));
-    if (i == options.warmup) clock.ForgetLatencies();
     double direct_seconds = 0;
-    double served_seconds = 0;
+    nlohmann::json answer;
     for (const bool directly : {i % 2 == 0, i % 2 != 0}) {
       if (directly) {
         NABLA_ASSIGN_OR_RETURN(direct_seconds, AskDirectly(request, pool));
       } else {
-        NABLA_ASSIGN_OR_RETURN(served_seconds, AskServer(message, client.get(), &clock));
+        NABLA_ASSIGN_OR_RETURN(answer, AskServer(server->port(), i, client.get()));
       }
     }
+    const EventTimes emitted = clock.Take();
     if (i < options.warmup) continue;
+    const double served_seconds = answer["seconds"];
+    AddLatencies(emitted, {.commits = answer["commits"], .revisions = answer["revisions"]}, &latencies);
     direct.push_back(direct_seconds);
     served.push_back(served_seconds);
     difference.push_back(served_seconds / direct_seconds - 1);
@@ -225,7 +268,7 @@ absl::StatusOr<nlohmann::ordered_json> Measure(const Options& options) {
   result["served_seconds"] = ToJson(ComputePercentiles(served));
   result["empty_call_seconds"] = ToJson(ComputePercentiles(empty));
   result["overhead_of_pairs"] = ToJson(ComputePercentiles(difference));
-  result["event_seconds"] = ToJson(ComputePercentiles(clock.latencies()));
+  result["event_seconds"] = ToJson(ComputePercentiles(latencies));
   return result;
 }
 
