@@ -31,7 +31,8 @@ std::optional<std::string> ReadLine(FILE* file) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ForkedFunction>> ForkedFunction::Start(const Function& function) {
+absl::StatusOr<std::unique_ptr<ForkedFunction>> ForkedFunction::Start(
+    absl::FunctionRef<std::string(const std::string& line)> function) {
   std::signal(SIGPIPE, SIG_IGN);  // a dead process is an error of Call
   int calls[2], answers[2];       // each: read end, write end
   if (pipe(calls) != 0 || pipe(answers) != 0) return absl::ErrnoToStatus(errno, "cannot make a pipe");

@@ -11,20 +11,19 @@
 #include <sys/types.h>
 
 #include <cstdio>
-#include <functional>
 #include <memory>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 
 namespace nabla {
 
 class ForkedFunction {
  public:
-  using Function = std::function<std::string(const std::string& line)>;
-
   // Errors are those of the system.
-  static absl::StatusOr<std::unique_ptr<ForkedFunction>> Start(const Function& function);
+  static absl::StatusOr<std::unique_ptr<ForkedFunction>> Start(
+      absl::FunctionRef<std::string(const std::string& line)> function);
   ~ForkedFunction();
   ForkedFunction(const ForkedFunction&) = delete;
   ForkedFunction& operator=(const ForkedFunction&) = delete;

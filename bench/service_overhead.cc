@@ -174,7 +174,7 @@ class Client {
  public:
   explicit Client(const Options& options) : options_(options) {}
 
-  std::string operator()(const std::string& line) {
+  std::string Answer(const std::string& line) {
     const absl::StatusOr<nlohmann::json> answer = Call(nlohmann::json::parse(line));
     return answer.ok() ? answer->dump() : nlohmann::json{{"error", answer.status().ToString()}}.dump();
   }
@@ -210,7 +210,7 @@ class Client {
   }
 
   const Options options_;
-  std::shared_ptr<ReasonerClient> client_;
+  std::unique_ptr<ReasonerClient> client_;
 };
 
 // Through the server. What is to be called is `request`'s number, or null.
@@ -223,7 +223,9 @@ absl::StatusOr<nlohmann::json> AskServer(int port, const nlohmann::json& request
 }
 
 absl::StatusOr<nlohmann::ordered_json> Measure(const Options& options) {
-  NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<ForkedFunction> client, ForkedFunction::Start(Client(options)));
+  Client client_there(options);
+  NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<ForkedFunction> client,
+                         ForkedFunction::Start([&](const std::string& line) { return client_there.Answer(line); }));
   EnginePoolOptions pool_options{.model = {.path = options.model}, .threads = static_cast<int>(options.threads)};
   if (!options.reward_model.empty()) pool_options.reward_model = RewardModelOptions{.path = options.reward_model};
   NABLA_ASSIGN_OR_RETURN(std::unique_ptr<EnginePool> created, EnginePool::Create(pool_options));
