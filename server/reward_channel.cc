@@ -2,8 +2,11 @@
 
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
+#include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_credentials_options.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +23,8 @@ constexpr char kService[] = "nabla.v1.RewardModel";
 
 // How long one attempt to connect may take; what gRPC calls the least back-off.
 constexpr absl::Duration kConnectionAttempt = absl::Seconds(5);
+// How often gRPC looks whether the certificates have been replaced.
+constexpr unsigned kLookAtCertificatesSeconds = 1;
 
 // A replica that is full is as good as one that is gone: another may have room, or itself a little later. Retries spend
 // from a budget of 10 that every success refills by a tenth: with the service gone, calls soon fail at once.
@@ -55,14 +60,17 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(const Rewa
               "remote_reward.tls_key_file"
             : "remote_reward.tls_key_file: has no effect without remote_reward.tls_certificate_file");
   }
-  grpc::SslCredentialsOptions ssl;
-  NABLA_ASSIGN_OR_RETURN(ssl.pem_root_certs, ReadFile("--reward_tls_ca", options.tls_ca_file));
+  NABLA_RETURN_IF_ERROR(ReadFile("--reward_tls_ca", options.tls_ca_file).status());
+  grpc::experimental::TlsChannelCredentialsOptions tls;
+  tls.watch_root_certs();
   if (!options.tls_certificate_file.empty()) {
-    NABLA_ASSIGN_OR_RETURN(ssl.pem_cert_chain,
-                           ReadFile("remote_reward.tls_certificate_file", options.tls_certificate_file));
-    NABLA_ASSIGN_OR_RETURN(ssl.pem_private_key, ReadFile("remote_reward.tls_key_file", options.tls_key_file));
+    NABLA_RETURN_IF_ERROR(ReadFile("remote_reward.tls_certificate_file", options.tls_certificate_file).status());
+    NABLA_RETURN_IF_ERROR(ReadFile("remote_reward.tls_key_file", options.tls_key_file).status());
+    tls.watch_identity_key_cert_pairs();
   }
-  return grpc::SslCredentials(ssl);
+  tls.set_certificate_provider(std::make_shared<grpc::experimental::FileWatcherCertificateProvider>(
+      options.tls_key_file, options.tls_certificate_file, options.tls_ca_file, kLookAtCertificatesSeconds));
+  return grpc::experimental::TlsCredentials(tls);
 }
 
 int Milliseconds(absl::Duration duration) { return static_cast<int>(absl::ToInt64Milliseconds(duration)); }

@@ -213,11 +213,47 @@ TEST_F(RewardServerTest, IsReachedByMutualTls) {
   options.client.connect_timeout = absl::Milliseconds(300);
   EXPECT_EQ(RemoteRewardModel::Connect(options, NoProjection).status().code(), absl::StatusCode::kUnavailable)
       << "it shows no certificate";
-  options.client.connect_timeout = absl::FromChrono(kRewardTestPatience);
   options.client.channel.tls_certificate_file = folder.Write("client.crt", client.certificate);
   options.client.channel.tls_key_file = folder.Write("client.key", client.key);
+  options.client.channel.tls_server_name = "another.test";
+  EXPECT_EQ(RemoteRewardModel::Connect(options, NoProjection).status().code(), absl::StatusCode::kUnavailable)
+      << "it wants another server";
+  options.client.channel.tls_server_name = "reward.test";
+  options.client.connect_timeout = absl::FromChrono(kRewardTestPatience);
   const auto remote = RemoteRewardModel::Connect(options, NoProjection).value();
   EXPECT_TRUE(remote->Open({{"user", "x"}}, 8).ok());
+}
+
+TEST_F(RewardServerTest, ItsClientsUseNewCertificatesWithoutARestart) {
+  const TestFolder folder;
+  RewardServerOptions server_options;
+  RemoteRewardModelOptions options;
+  const auto issue_all = [&] {
+    const TestAuthority authority("Test CA");
+    const IssuedCertificate served = authority.Issue("reward.test"), client = authority.Issue("nabla-server");
+    const std::string ca = folder.Write("ca.crt", authority.certificate());
+    server_options.listener.tls = {.certificate_file = folder.Write("server.crt", served.certificate),
+                                   .key_file = folder.Write("server.key", served.key),
+                                   .client_ca_file = ca};
+    options.client.channel = {.address = address(),
+                              .tls_ca_file = ca,
+                              .tls_certificate_file = folder.Write("client.crt", client.certificate),
+                              .tls_key_file = folder.Write("client.key", client.key),
+                              .tls_server_name = "reward.test"};
+  };
+  Start();  // for a port
+  server_options.listener.port = server_->port();
+  issue_all();
+  server_.reset();
+  Start(server_options);
+  Serve();
+  const auto remote = RemoteRewardModel::Connect(options, NoProjection).value();
+  EXPECT_TRUE(remote->Open({{"user", "x"}}, 8).ok());
+  issue_all();  // by another authority
+  server_.reset();
+  Start(server_options);
+  Serve();
+  while (!remote->Open({{"user", "x"}}, 8).ok()) std::this_thread::yield();
 }
 
 }  // namespace
