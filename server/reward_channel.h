@@ -3,8 +3,8 @@
 //
 //   NABLA_ASSIGN_OR_RETURN(auto channel, CreateRewardChannel({.address = "10.0.0.1:50052,10.0.0.2:50052"}));
 //
-// The TLS files are looked at every second: new ones are used from the next connection on. Thread-safe; does not connect
-// yet and does not block but to read the certificates.
+// The TLS files are looked at every second: new ones are used from the next connection on. Thread-safe; does not
+// connect yet and does not block but to read the certificates.
 #ifndef NABLA_SERVER_REWARD_CHANNEL_H_
 #define NABLA_SERVER_REWARD_CHANNEL_H_
 

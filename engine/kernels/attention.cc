@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "engine/kernels/elementwise.h"
+#include "engine/kernels/unrolled.h"
 
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
 #undef HWY_TARGET_INCLUDE
@@ -92,7 +93,8 @@ void MixValues(const Number* values, int64_t head_stride, const int32_t* blocks,
     const Number* value = values + blocks[begin / kBlockTokens] * block_stride;
     const int64_t end = std::min(length, begin + kBlockTokens);
     for (int64_t t = begin; t < end; t += kChains) {
-      for (int chain = 0; chain < kChains && t + chain < end; ++chain, value += head_stride) {
+      for (int chain = 0; chain < kChains; ++chain, value += head_stride) {
+        if (t + chain == end) break;
         const Vector weight = hn::Set(d, weights[t + chain]);
         for (int i = 0; i < kVectors; ++i) {
           sums[i][chain] = hn::MulAdd(weight, LoadWide(d, value + i * lanes), sums[i][chain]);
@@ -100,6 +102,7 @@ void MixValues(const Number* values, int64_t head_stride, const int32_t* blocks,
       }
     }
   }
+  NABLA_UNROLLED
   for (int i = 0; i < kVectors; ++i) {
     hn::StoreU(hn::Mul(SumOfChains(sums[i]), hn::Set(d, scale)), d, out + i * lanes);
   }

@@ -9,6 +9,7 @@
 #include "engine/kernels/linear_amx.h"
 #include "engine/kernels/linear_dot.h"
 #include "engine/kernels/linear_int8.h"
+#include "engine/kernels/unrolled.h"
 #include "engine/kernels/weight_streams.h"
 
 // Arrays of vectors, as below, need vectors of a known size.
@@ -64,31 +65,33 @@ void Tile(const Weight* HWY_RESTRICT weight, const float* HWY_RESTRICT x, int64_
   using Vector = hn::Vec<decltype(d)>;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   Vector sums[kRows][kOutputs];
+  NABLA_UNROLLED
   for (auto& row : sums) {
     for (Vector& sum : row) sum = hn::Zero(d);
   }
   int64_t k = 0;
-  const auto step = [&](const auto& load_weight, const auto& load_x) HWY_ATTR {
+  for (; k + lanes <= inputs; k += lanes) {
     Vector weights[kOutputs];
-    for (int o = 0; o < kOutputs; ++o) weights[o] = load_weight(weight + o * inputs);
+    for (int o = 0; o < kOutputs; ++o) weights[o] = LoadWide(d, weight + o * inputs + k);
     if (k * sizeof(Weight) % WeightStream::kLine == 0) {
       WeightStream::Fetch<kLines>(ahead);
       ahead += kLines * WeightStream::kLine;
     }
     for (int r = 0; r < kRows; ++r) {
-      const Vector value = load_x(x + r * inputs);
+      const Vector value = hn::LoadU(d, x + r * inputs + k);
       for (int o = 0; o < kOutputs; ++o) sums[r][o] = hn::MulAdd(value, weights[o], sums[r][o]);
     }
-  };
-  for (; k + lanes <= inputs; k += lanes) {
-    step([&](const Weight* row) HWY_ATTR { return LoadWide(d, row + k); },
-         [&](const float* row) HWY_ATTR { return hn::LoadU(d, row + k); });
   }
   if (k < inputs) {
-    const int64_t rest = inputs - k;
-    step([&](const Weight* row) HWY_ATTR { return LoadWideFirst(d, row + k, rest); },
-         [&](const float* row) HWY_ATTR { return LoadWideFirst(d, row + k, rest); });
+    Vector weights[kOutputs];
+    for (int o = 0; o < kOutputs; ++o) weights[o] = LoadWideFirst(d, weight + o * inputs + k, inputs - k);
+    NABLA_UNROLLED
+    for (int r = 0; r < kRows; ++r) {
+      const Vector value = LoadWideFirst(d, x + r * inputs + k, inputs - k);
+      for (int o = 0; o < kOutputs; ++o) sums[r][o] = hn::MulAdd(value, weights[o], sums[r][o]);
+    }
   }
+  NABLA_UNROLLED
   for (int r = 0; r < kRows; ++r) {
     float* row = out + r * out_stride;
     if constexpr (kOutputs == 1) {

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 
 #include "engine/kernels/sums_avx512.h"
+#include "engine/kernels/unrolled.h"
 #include "engine/kernels/weight_streams.h"
 
 #define NABLA_PAIRS __attribute__((target("avx512bf16,avx512f,avx512bw,avx512vl,avx512dq")))
@@ -27,6 +28,7 @@ template <int kRows, int kOutputs, int kLines>
 NABLA_PAIRS void Tile(const uint16_t* weight, const uint16_t* x, int64_t inputs, const char* ahead, const float* bias,
                       float* out, int64_t out_stride) {
   __m512 sums[kRows][kOutputs];
+  NABLA_UNROLLED
   for (auto& row : sums) {
     for (__m512& sum : row) sum = _mm512_setzero_ps();
   }
@@ -44,11 +46,13 @@ NABLA_PAIRS void Tile(const uint16_t* weight, const uint16_t* x, int64_t inputs,
   if (k < inputs) {
     __m512bh weights[kOutputs];
     for (int o = 0; o < kOutputs; ++o) weights[o] = LoadFirst(weight + o * inputs + k, inputs - k);
+    NABLA_UNROLLED
     for (int r = 0; r < kRows; ++r) {
       const __m512bh value = LoadFirst(x + r * inputs + k, inputs - k);
       for (int o = 0; o < kOutputs; ++o) sums[r][o] = _mm512_dpbf16_ps(sums[r][o], value, weights[o]);
     }
   }
+  NABLA_UNROLLED
   for (int r = 0; r < kRows; ++r) {
     float* row = out + r * out_stride;
     if constexpr (kOutputs == 1) {

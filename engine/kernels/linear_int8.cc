@@ -5,6 +5,7 @@
 #include <immintrin.h>
 
 #include "engine/kernels/sums_avx512.h"
+#include "engine/kernels/unrolled.h"
 #include "engine/kernels/weight_streams.h"
 
 #define NABLA_BYTES __attribute__((target("avx512vnni,avx512f,avx512bw,avx512vl,avx512dq")))
@@ -39,11 +40,13 @@ NABLA_BYTES void Tile(const int8_t* weight, const ByteBlock* x, int64_t inputs, 
                       float* out, int64_t out_stride) {
   const int64_t blocks = BlocksOf(inputs);
   __m512 sums[kRows][kOutputs];
+  NABLA_UNROLLED
   for (auto& row : sums) {
     for (__m512& sum : row) sum = _mm512_setzero_ps();
   }
   __m512i weights[kOutputs];
   const auto add_block = [&](int64_t block) NABLA_BYTES {
+    NABLA_UNROLLED
     for (int r = 0; r < kRows; ++r) {
       const ByteBlock& numbers = x[r * blocks + block];
       const __m512i bytes = _mm512_load_si512(numbers.bytes), starts = _mm512_load_si512(numbers.starts);
@@ -66,6 +69,7 @@ NABLA_BYTES void Tile(const int8_t* weight, const ByteBlock* x, int64_t inputs, 
     for (int o = 0; o < kOutputs; ++o) weights[o] = LoadFirst(weight + o * inputs + block * kBlock, left);
     add_block(block);
   }
+  NABLA_UNROLLED
   for (int r = 0; r < kRows; ++r) {
     float* row = out + r * out_stride;
     if constexpr (kOutputs == 1) {

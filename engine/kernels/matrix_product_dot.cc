@@ -4,6 +4,8 @@
 
 #include <immintrin.h>
 
+#include "engine/kernels/unrolled.h"
+
 #define NABLA_PAIRS __attribute__((target("avx512bf16,avx512f,avx512bw,avx512vl,avx512dq")))
 
 namespace nabla::kernels {
@@ -30,6 +32,7 @@ NABLA_PAIRS void ProductTile(const MatrixProduct& p, int64_t i, int64_t j) {
     }
     a += p.a.column, b += p.b.row;
   }
+  NABLA_UNROLLED
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(c + r * p.c.row + v * kPad, sums[r][v]);
   }
