@@ -133,15 +133,14 @@ void AttendHead(const KvBlocks& kv, const AttentionRow& row, int64_t head, int64
   const float* query = row.query + head * head_dim;
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   const int64_t count = (row.length + kBlockTokens - 1) / kBlockTokens;
-  int64_t b = 0;
-  const auto score = [&]<int kBlocks>() HWY_ATTR {
+  const auto score = [&]<int kBlocks>(int64_t first) HWY_ATTR {
     const Number* block_keys[kBlocks];
-    for (int i = 0; i < kBlocks; ++i) block_keys[i] = keys + row.blocks[b + i] * kv.block_stride;
-    ScoreBlocks<kBlocks>(block_keys, query, head_dim, scale, scores + b * kBlockTokens);
-    b += kBlocks;
+    for (int i = 0; i < kBlocks; ++i) block_keys[i] = keys + row.blocks[first + i] * kv.block_stride;
+    ScoreBlocks<kBlocks>(block_keys, query, head_dim, scale, scores + first * kBlockTokens);
   };
-  while (b + 4 <= count) score.template operator()<4>();
-  while (b < count) score.template operator()<1>();
+  int64_t b = 0;
+  for (; b + 4 <= count; b += 4) score.template operator()<4>(b);
+  for (; b < count; ++b) score.template operator()<1>(b);
   const float normaliser = 1.0f / Exponentiate(scores, row.length);
   float* out = row.out + head * head_dim;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(Tag()));
