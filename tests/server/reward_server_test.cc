@@ -197,28 +197,44 @@ TEST_F(RewardServerTest, CallsThatFailAreLoggedWithTheirTrace) {
           StartsWith("method=GetInfo code=UNAUTHENTICATED ")));
 }
 
-TEST_F(RewardServerTest, IsReachedByMutualTls) {
-  const TestFolder folder;
+// What both ends need, written to `folder`; the client's address is to be set.
+struct MutualTls {
+  TlsOptions server;
+  RewardChannelOptions client;
+};
+
+MutualTls IssueByNewAuthority(const TestFolder& folder) {
   const TestAuthority authority("Test CA");
   const IssuedCertificate served = authority.Issue("reward.test"), client = authority.Issue("nabla-server");
   const std::string ca = folder.Write("ca.crt", authority.certificate());
+  return {.server = {.certificate_file = folder.Write("server.crt", served.certificate),
+                     .key_file = folder.Write("server.key", served.key),
+                     .client_ca_file = ca},
+          .client = {.tls_ca_file = ca,
+                     .tls_certificate_file = folder.Write("client.crt", client.certificate),
+                     .tls_key_file = folder.Write("client.key", client.key),
+                     .tls_server_name = "reward.test"}};
+}
+
+TEST_F(RewardServerTest, IsReachedByMutualTls) {
+  const TestFolder folder;
+  const MutualTls tls = IssueByNewAuthority(folder);
   RewardServerOptions server_options;
-  server_options.listener.tls = {.certificate_file = folder.Write("server.crt", served.certificate),
-                                 .key_file = folder.Write("server.key", served.key),
-                                 .client_ca_file = ca};
+  server_options.listener.tls = tls.server;
   Start(server_options);
   Serve();
   RemoteRewardModelOptions options;
-  options.client.channel = {.address = address(), .tls_ca_file = ca, .tls_server_name = "reward.test"};
   options.client.connect_timeout = absl::Milliseconds(300);
+  options.client.channel = {
+      .address = address(), .tls_ca_file = tls.client.tls_ca_file, .tls_server_name = tls.client.tls_server_name};
   EXPECT_EQ(RemoteRewardModel::Connect(options, NoProjection).status().code(), absl::StatusCode::kUnavailable)
       << "it shows no certificate";
-  options.client.channel.tls_certificate_file = folder.Write("client.crt", client.certificate);
-  options.client.channel.tls_key_file = folder.Write("client.key", client.key);
+  options.client.channel = tls.client;
+  options.client.channel.address = address();
   options.client.channel.tls_server_name = "another.test";
   EXPECT_EQ(RemoteRewardModel::Connect(options, NoProjection).status().code(), absl::StatusCode::kUnavailable)
       << "it wants another server";
-  options.client.channel.tls_server_name = "reward.test";
+  options.client.channel.tls_server_name = tls.client.tls_server_name;
   options.client.connect_timeout = absl::FromChrono(kRewardTestPatience);
   const auto remote = RemoteRewardModel::Connect(options, NoProjection).value();
   EXPECT_TRUE(remote->Open({{"user", "x"}}, 8).ok());
@@ -226,30 +242,18 @@ TEST_F(RewardServerTest, IsReachedByMutualTls) {
 
 TEST_F(RewardServerTest, ItsClientsUseNewCertificatesWithoutARestart) {
   const TestFolder folder;
+  const MutualTls tls = IssueByNewAuthority(folder);
   RewardServerOptions server_options;
-  RemoteRewardModelOptions options;
-  const auto issue_all = [&] {
-    const TestAuthority authority("Test CA");
-    const IssuedCertificate served = authority.Issue("reward.test"), client = authority.Issue("nabla-server");
-    const std::string ca = folder.Write("ca.crt", authority.certificate());
-    server_options.listener.tls = {.certificate_file = folder.Write("server.crt", served.certificate),
-                                   .key_file = folder.Write("server.key", served.key),
-                                   .client_ca_file = ca};
-    options.client.channel = {.address = address(),
-                              .tls_ca_file = ca,
-                              .tls_certificate_file = folder.Write("client.crt", client.certificate),
-                              .tls_key_file = folder.Write("client.key", client.key),
-                              .tls_server_name = "reward.test"};
-  };
-  Start();  // for a port
-  server_options.listener.port = server_->port();
-  issue_all();
-  server_.reset();
+  server_options.listener.tls = tls.server;
   Start(server_options);
   Serve();
+  RemoteRewardModelOptions options;
+  options.client.channel = tls.client;
+  options.client.channel.address = address();
   const auto remote = RemoteRewardModel::Connect(options, NoProjection).value();
   EXPECT_TRUE(remote->Open({{"user", "x"}}, 8).ok());
-  issue_all();  // by another authority
+  server_options.listener.port = server_->port();
+  IssueByNewAuthority(folder);  // in the same files
   server_.reset();
   Start(server_options);
   Serve();
