@@ -93,8 +93,7 @@ void MixValues(const Number* values, int64_t head_stride, const int32_t* blocks,
     const Number* value = values + blocks[begin / kBlockTokens] * block_stride;
     const int64_t end = std::min(length, begin + kBlockTokens);
     for (int64_t t = begin; t < end; t += kChains) {
-      for (int chain = 0; chain < kChains; ++chain, value += head_stride) {
-        if (t + chain == end) break;
+      for (int chain = 0; chain < kChains && t + chain < end; ++chain, value += head_stride) {
         const Vector weight = hn::Set(d, weights[t + chain]);
         for (int i = 0; i < kVectors; ++i) {
           sums[i][chain] = hn::MulAdd(weight, LoadWide(d, value + i * lanes), sums[i][chain]);
