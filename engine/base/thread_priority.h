@@ -34,19 +34,23 @@ inline void LowerThreadPriority() {
 
 // Lets threads that are waiting for this core run first, if it has been a while since the last time: most calls read a
 // clock and no more. Who gives way to another program that computes gets nothing until that one's time slice is over,
-// milliseconds later; then it is not done again until twenty times as long has passed. (2 cores of an Intel Xeon beside
-// two endless loops: requests of small models take 0.3 to 0.4 s; giving way every time, 17 s, and more if they refine.)
+// milliseconds later; then it is put off for as long again, and for longer each time that this follows itself, up to
+// twenty times as long. (2 cores of an Intel Xeon beside two endless loops: requests of small models take 0.3 to 0.4 s;
+// giving way every time, 17 s, and more if they refine.) Once is no sign of such a program: two threads of a team may
+// meet on a core.
 inline void GiveWay() {
 #if defined(__linux__)
   using Clock = std::chrono::steady_clock;
   constexpr std::chrono::microseconds kPeriod(200), kLongestOfWaiters(1000);
-  constexpr int kPutOff = 20;
+  constexpr int kLongestPutOff = 20;
   thread_local Clock::time_point next;
+  thread_local int put_off = 0;
   const Clock::time_point start = Clock::now();
   if (start < next) return;
   sched_yield();
   const Clock::time_point end = Clock::now();
-  next = end + (end - start > kLongestOfWaiters ? kPutOff * (end - start) : Clock::duration(kPeriod));
+  put_off = end - start > kLongestOfWaiters ? std::min(2 * put_off + 1, kLongestPutOff) : 0;
+  next = end + std::max<Clock::duration>(put_off * (end - start), kPeriod);
 #endif
 }
 
