@@ -119,6 +119,7 @@ class CpuGradient::ForwardRows : public Rows {
     const Tape::Layer& tape = tape_.layers[index];
     const torch::Tensor heads =
         layer.query_key_value.Forward(ProjectionInput(Norm(Mine(tape.input), layer.input_norm), pass_.weights_.dtype));
+    GiveWay();
     const int64_t size = config_.head_dim, queries = tape.query.size(1), keys = tape.keys.size(0) * size;
     const std::vector<torch::Tensor> all_keys = tape.keys.unbind(), all_values = tape.values.unbind();
     std::vector<float> scratch;
@@ -202,49 +203,63 @@ class CpuGradient::ForwardRows : public Rows {
   }
 };
 
-CpuGradient::Tape CpuGradient::NewTape(const DecoderWeights& weights, int64_t prefix, int64_t rows) {
+CpuGradient::Tape::Layer CpuGradient::NewLayer(const DecoderWeights& weights, int64_t rows) {
   const ModelConfig& config = weights.config;
   const auto narrow = [&](int64_t columns) { return torch::empty({rows, columns}, weights.dtype); };
-  Tape tape{.prefix = prefix, .layers = std::vector<Tape::Layer>(weights.layers.size()), .last = {}};
-  for (size_t i = 0; i < tape.layers.size(); ++i) {
-    Tape::Layer& layer = tape.layers[i];
-    layer.input = Wide(rows, config.hidden_size);
-    layer.middle = Wide(rows, config.hidden_size);
-    layer.query = narrow(config.num_heads * config.head_dim);
-    layer.gate = narrow(config.intermediate_size);
-    layer.up = narrow(config.intermediate_size);
-    if (!weights.layers[i].query_norm.defined()) continue;
+  Tape::Layer layer;
+  layer.input = Wide(rows, config.hidden_size);
+  layer.middle = Wide(rows, config.hidden_size);
+  layer.query = narrow(config.num_heads * config.head_dim);
+  layer.gate = narrow(config.intermediate_size);
+  layer.up = narrow(config.intermediate_size);
+  if (weights.layers.front().query_norm.defined()) {
     layer.raw_query = narrow(config.num_heads * config.head_dim);
     layer.raw_key = narrow(config.num_key_value_heads * config.head_dim);
   }
-  tape.last = Wide(rows, config.hidden_size);
+  return layer;
+}
+
+CpuGradient::Tape CpuGradient::NewTape(const DecoderWeights& weights, int64_t prefix, int64_t rows) {
+  Tape tape{.prefix = prefix, .layers = {}, .last = Wide(rows, weights.config.hidden_size)};
+  while (tape.layers.size() < weights.layers.size()) {
+    tape.layers.push_back(NewLayer(weights, rows));
+    GiveWay();
+  }
   return tape;
 }
 
-torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length,
-                                   Tape& tape, ThreadTeam& team) const {
+CpuGradient::Tape CpuGradient::NewTapeOfOneLayer(const DecoderWeights& weights, int64_t prefix, int64_t rows) {
+  return {.prefix = prefix,
+          .layers = std::vector<Tape::Layer>(weights.layers.size(), NewLayer(weights, rows)),
+          .last = Wide(rows, weights.config.hidden_size)};
+}
+
+torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCache& prefix, Tape& tape,
+                                   ThreadTeam& team) const {
   const torch::InferenceMode inference;
   const ModelConfig& config = weights_.config;
-  const int64_t rows = embeddings.size(0), groups = config.num_key_value_heads, length = prefix_length + rows;
-  tape = NewTape(weights_, prefix_length, rows);
+  const int64_t rows = embeddings.size(0), groups = config.num_key_value_heads, length = tape.prefix + rows;
   tape.layers.front().input = embeddings.to(torch::kFloat32).contiguous();
-  for (Tape::Layer& layer : tape.layers) {
-    layer.keys = torch::empty({groups, length, config.head_dim}, weights_.dtype);
-    layer.values = torch::empty_like(layer.keys);
-  }
   const torch::Tensor hidden = torch::empty({rows, config.hidden_size}, weights_.dtype);
   const int64_t parts = RowParts(rows, team);
-  const double first = KeysLikeWeights(/*products=*/2) + static_cast<double>(prefix_length);
+  const double first = KeysLikeWeights(/*products=*/2) + static_cast<double>(tape.prefix);
   std::vector<kernels::AttentionOfRows> attention(parts);
   for (size_t i = 0; i <= tape.layers.size(); ++i) {
-    if (i < tape.layers.size() && prefix_length > 0) {
-      const auto [keys, values] = prefix.Gather(static_cast<int64_t>(i), prefix_length);
-      tape.layers[i].keys.narrow(1, 0, prefix_length).copy_(keys);
-      tape.layers[i].values.narrow(1, 0, prefix_length).copy_(values);
+    const bool last = i == tape.layers.size();
+    if (!last) {
+      Tape::Layer& layer = tape.layers[i];
+      layer.keys = torch::empty({groups, length, config.head_dim}, weights_.dtype);
+      layer.values = torch::empty_like(layer.keys);
+      if (tape.prefix > 0) {
+        const auto [keys, values] = prefix.Gather(static_cast<int64_t>(i), tape.prefix);
+        layer.keys.narrow(1, 0, tape.prefix).copy_(keys);
+        layer.values.narrow(1, 0, tape.prefix).copy_(values);
+      }
     }
+    GiveWay();
     ForGrowingRowParts(team, rows, parts, first, [&](int64_t part, int64_t begin, int64_t end) {
+      GiveWay();
       const ForwardRows mine(*this, tape, begin, end);
-      const bool last = i == tape.layers.size();
       if (i > 0) mine.AttendAndFinish(i - 1, last ? tape.last : tape.layers[i].input, attention[part]);
       if (last) {
         Copy(mine.Norm(mine.Mine(tape.last), final_norm_), mine.Mine(hidden));

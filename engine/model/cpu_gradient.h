@@ -1,8 +1,8 @@
 // A differentiable pass through a decoder stack on a CPU, and its derivative, written out. Includes torch.
 //
 //   const CpuGradient gradient(weights);
-//   CpuGradient::Tape tape;
-//   torch::Tensor hidden = gradient.Forward(embeddings, prefix, prefix_length, tape, team);
+//   CpuGradient::Tape tape = CpuGradient::NewTape(weights, prefix_length, /*rows=*/embeddings.size(0));
+//   torch::Tensor hidden = gradient.Forward(embeddings, prefix, tape, team);
 //   torch::Tensor at_embeddings = gradient.Backward(hidden_gradient, tape, team);
 //
 // What autograd would do, without what it does not know: that no weight wants a gradient, that all but attention goes
@@ -43,6 +43,8 @@ class CpuGradient {
 
   // Room for `rows` rows behind `prefix` tokens, without keys and values.
   static Tape NewTape(const DecoderWeights& weights, int64_t prefix, int64_t rows);
+  // Room of one layer, which all write to: for a pass of which keys and values are wanted, but no derivative.
+  static Tape NewTapeOfOneLayer(const DecoderWeights& weights, int64_t prefix, int64_t rows);
 
   // Refers to the tensors of `weights`, float32 or bfloat16 ones.
   explicit CpuGradient(const DecoderWeights& weights);
@@ -50,9 +52,8 @@ class CpuGradient {
   // Every product with frozen weights.
   std::vector<const CpuProjection*> projections() const;
 
-  // Hidden states [n, H] of n tokens behind the first `prefix_length` of `prefix`.
-  torch::Tensor Forward(const torch::Tensor& embeddings, const KvCache& prefix, int64_t prefix_length, Tape& tape,
-                        ThreadTeam& team) const;
+  // Hidden states [n, H] of n tokens behind the first `tape.prefix` ones of `prefix`; `tape`, with room for n, is filled.
+  torch::Tensor Forward(const torch::Tensor& embeddings, const KvCache& prefix, Tape& tape, ThreadTeam& team) const;
 
   // float32 [n, H], from the gradient [k, H] at the last k hidden states; those before have none. The tape is left as
   // it is.
@@ -68,6 +69,7 @@ class CpuGradient {
     std::vector<float> query_norm, key_norm;  // Qwen3; else empty
   };
 
+  static Tape::Layer NewLayer(const DecoderWeights& weights, int64_t rows);
   double KeysLikeWeights(int64_t products) const;
 
   DecoderWeights weights_;

@@ -164,8 +164,8 @@ torch::Tensor Transformer::ExtendAsForward(const Slice& slice) const {
   if (cpu_gradient_ == nullptr) return ExtendWithTorch({slice});
   const torch::InferenceMode inference;
   const int64_t before = slice.cache->length(), count = static_cast<int64_t>(slice.ids.size());
-  CpuGradient::Tape tape;
-  const torch::Tensor hidden = cpu_gradient_->Forward(Embed(slice.ids), *slice.cache, before, tape, *team_);
+  CpuGradient::Tape tape = CpuGradient::NewTapeOfOneLayer(weights_, before, count);
+  const torch::Tensor hidden = cpu_gradient_->Forward(Embed(slice.ids), *slice.cache, tape, *team_);
   for (size_t i = 0; i < tape.layers.size(); ++i) {
     const CpuGradient::Tape::Layer& layer = tape.layers[i];
     slice.cache->Write(static_cast<int64_t>(i), layer.keys.narrow(1, before, count),
@@ -180,8 +180,9 @@ Transformer::Pass Transformer::Forward(const torch::Tensor& embeddings, const Kv
   TORCH_CHECK(prefix_length <= prefix.length(), "the prefix holds ", prefix.length(), " tokens, ", prefix_length,
               " are needed");
   if (cpu_gradient_ != nullptr) {
-    const auto tape = std::make_shared<CpuGradient::Tape>();
-    return {.hidden = cpu_gradient_->Forward(embeddings, prefix, prefix_length, *tape, *team_),
+    const auto tape =
+        std::make_shared<CpuGradient::Tape>(CpuGradient::NewTape(weights_, prefix_length, embeddings.size(0)));
+    return {.hidden = cpu_gradient_->Forward(embeddings, prefix, *tape, *team_),
             .backward = [cpu = cpu_gradient_, tape, team = team_](const torch::Tensor& hidden_gradient) {
               return cpu->Backward(hidden_gradient, *tape, *team);
             }};
