@@ -155,6 +155,25 @@ TEST(ModelEngineTest, RolloutsByInt8WeightsAreRecordedAlike) {
                                                     TestDevice(), "; leave it out")));
 }
 
+// Two requests at once, one an engine.
+TEST(ModelEngineTest, EveryEngineOfACpuGivesTheSameBytes) {
+  EnginePoolOptions options = Options();
+  options.devices = {TestDevice(), TestDevice()};
+  const auto pool = Create(options);
+  GateSink sinks[2];
+  Outcome outcomes[2];
+  for (int i = 0; i < 2; ++i) {
+    sinks[i].gated = true;
+    ASSERT_TRUE(pool->Submit(Greedy(), {}, &sinks[i], outcomes[i].Callback()).ok());
+    sinks[i].started.WaitForNotification();
+  }
+  for (const EngineLoad& engine : pool->load().engines) EXPECT_EQ(engine.running, 1);
+  for (GateSink& sink : sinks) sink.gate.Notify();
+  for (Outcome& outcome : outcomes) ASSERT_TRUE(outcome.Status().ok()) << outcome.Status();
+  EXPECT_EQ(outcomes[0].result->token_ids, outcomes[1].result->token_ids);
+  EXPECT_EQ(outcomes[0].result->text, outcomes[1].result->text);
+}
+
 TEST(ModelEngineTest, RequestsThatBeginAlikeShareTheirPrompt) {
   const auto pool = Create();
   ReasonRequest request = Greedy(4);
