@@ -52,7 +52,8 @@ class CpuGradient {
   // Every product with frozen weights.
   std::vector<const CpuProjection*> projections() const;
 
-  // Hidden states [n, H] of n tokens behind the first `tape.prefix` ones of `prefix`; `tape`, with room for n, is filled.
+  // Hidden states [n, H] of n tokens behind the first `tape.prefix` ones of `prefix`. Fills `tape`, which has room for
+  // n rows.
   torch::Tensor Forward(const torch::Tensor& embeddings, const KvCache& prefix, Tape& tape, ThreadTeam& team) const;
 
   // float32 [n, H], from the gradient [k, H] at the last k hidden states; those before have none. The tape is left as
