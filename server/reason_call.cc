@@ -184,7 +184,11 @@ void ReasonCall::Send(Next next) {
   }
   message.set_sequence(next.sequence);
   const grpc::Slice slice(message.SerializeAsString());
-  buffer_ = grpc::ByteBuffer(&slice, 1);
+  {
+    // Of one write after another, which gRPC orders out of ThreadSanitizer's sight.
+    const std::lock_guard<std::mutex> lock(mu_);
+    buffer_ = grpc::ByteBuffer(&slice, 1);
+  }
   // What is there goes out together, the status with the result: one thing to wake up for.
   grpc::WriteOptions options;
   if (next.is_followed) options.set_buffer_hint();
