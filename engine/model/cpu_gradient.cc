@@ -256,7 +256,6 @@ torch::Tensor CpuGradient::Forward(const torch::Tensor& embeddings, const KvCach
         layer.values.narrow(1, 0, tape.prefix).copy_(values);
       }
     }
-    GiveWay();
     ForGrowingRowParts(team, rows, parts, first, [&](int64_t part, int64_t begin, int64_t end) {
       GiveWay();
       const ForwardRows mine(*this, tape, begin, end);
