@@ -28,21 +28,24 @@ def await_running(server, count):
 
 
 def kill_reward_service(programs, goals, seconds, callers):
-    """The fault twice: what the first round starts for good (workers, arenas of memory) is no leak of the second."""
+    """The fault twice: what the first round starts for good (workers, arenas of memory) is no leak of the second. Then
+    once more, with another reward model behind it."""
     reward = programs.reward_server()
     port = reward.address.rsplit(":", 1)[1]
     # No more workers than the loads need, so that the first round starts them all.
     server = programs.server(f"--reward_address={reward.address}", f"--max_running_requests={2 * callers}", reward=False)
-    reward = lose_reward_service(programs, goals, server, reward, port, seconds, callers, "first")
+    reward = lose_reward_service(programs, goals, server, reward, port, seconds, callers, "first round")
     server.await_idle()
     before = server.resources()
-    lose_reward_service(programs, goals, server, reward, port, seconds, callers, "second")
+    reward = lose_reward_service(programs, goals, server, reward, port, seconds, callers, "second round")
     judge_leaks(goals, server, before)
+    lose_reward_service(programs, goals, server, reward, port, seconds, callers, "with another model", "--kind=verdict")
 
 
-def lose_reward_service(programs, goals, server, reward, port, seconds, callers, which):
-    """kill -9 under two loads: one whose requests need the reward, one whose requests go on without. The new service."""
-    print(f"kill -9 of the reward service in mid-stream, and its return: {which} round")
+def lose_reward_service(programs, goals, server, reward, port, seconds, callers, which, *flags):
+    """kill -9 under two loads: one whose requests need the reward, one whose requests go on without. The new service,
+    started with `flags`."""
+    print(f"kill -9 of the reward service in mid-stream, and its return: {which}")
     load = [*REVISING, f"--concurrency={callers}", "--warmup=0s", f"--duration={seconds}s"]
     needing = programs.bench(server, *load)
     going_on = programs.bench(server, *load, "--continue_without_reward")
@@ -50,7 +53,7 @@ def lose_reward_service(programs, goals, server, reward, port, seconds, callers,
     reward.send(signal.SIGKILL)
     reward.wait()
     needed, went_on = needing.report(seconds + harness.PATIENCE_SECONDS), going_on.report(seconds + harness.PATIENCE_SECONDS)
-    goals.figures[f"reward service lost, {which} round"] = {"needing": needed, "going on": went_on}
+    goals.figures[f"reward service lost, {which}"] = {"needing": needed, "going on": went_on}
     failed = needed["requests"] - needed["completed"]
     goals.goal("requests that failed for the reward service, all UNAVAILABLE", failed,
                failed > 0 and count_failures(needed, "UNAVAILABLE") == 0, "> 0, no other code")
@@ -58,12 +61,12 @@ def lose_reward_service(programs, goals, server, reward, port, seconds, callers,
                went_on["completed"] > 0 and not went_on["codes"], "0")
     server.await_idle()
 
-    reward = programs.reward_server(port=port)
+    reward = programs.reward_server(*flags, port=port)
     harness.await_that("a request with reward succeeds again", lambda: programs.nabla(
         "reason", "Tom has 3 apples. He buys 4 more. How many apples does Tom have?", f"--server={server.address}",
         "--strategy=nabla", "--max_rollouts=2").returncode == 0, alive=[server])
     again = programs.bench(server, *load).report(seconds + harness.PATIENCE_SECONDS)
-    goals.figures[f"reward service back, {which} round"] = again
+    goals.figures[f"reward service back, {which}"] = again
     goals.goal("failures once it is back", again["requests"] - again["completed"],
                again["completed"] > 0 and not again["codes"], "0")
     return reward

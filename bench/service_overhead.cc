@@ -135,7 +135,7 @@ class TimedPool : public EnginePool {
   }
   void Shutdown(absl::Time deadline) override { pool_->Shutdown(deadline); }
   PoolLoad load() const override { return pool_->load(); }
-  const ModelInfos& models() const override { return pool_->models(); }
+  ModelInfos models() const override { return pool_->models(); }
 
  private:
   const std::unique_ptr<EnginePool> pool_;

@@ -393,7 +393,7 @@ absl::StatusOr<ReasonRequest> FromProto(const v1::ReasonRequest& message, const 
 
 v1::GetInfoResponse DescribePool(const EnginePool& pool) {
   v1::GetInfoResponse response;
-  const ModelInfos& models = pool.models();
+  const ModelInfos models = pool.models();
   *response.mutable_model() = ToProto(models.model);
   if (models.reward_model.has_value()) *response.mutable_reward_model() = ToProto(*models.reward_model);
   if (models.draft_model.has_value()) *response.mutable_draft_model() = ToProto(*models.draft_model);

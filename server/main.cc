@@ -38,7 +38,8 @@ absl::Status Serve(ServerSetup setup) {
   RewardModelFactory remote_reward;
   if (setup.remote_reward) {
     remote_reward = RemoteRewardFactory(
-        *setup.remote_reward, [metrics = &server->metrics()](absl::StatusCode code) { metrics->CountRewardRpc(code); });
+        *setup.remote_reward, [metrics = &server->metrics()](absl::StatusCode code) { metrics->CountRewardRpc(code); },
+        setup.server.listener.log);
   }
   absl::StatusOr<std::unique_ptr<EnginePool>> pool;
   std::thread loader([&] {

@@ -29,6 +29,7 @@ class RemoteRewardModel::Context final : public RewardContext {
   Context(const RemoteRewardModel* model, v1::Conversation conversation, const StopToken* stop,
           std::optional<TraceContext> trace)
       : shared_(std::make_shared<Shared>(Shared{.client = model->client_,
+                                                .replaced = model->replaced_,
                                                 .fingerprints = model->fingerprints_,
                                                 .conversation = std::move(conversation),
                                                 .stop = stop,
@@ -63,8 +64,7 @@ class RemoteRewardModel::Context final : public RewardContext {
     request.set_gradient_type(type_);
     if (has_log_probs_) request.set_log_probs_end(1);  // all that is looked at with update_postfix off
     v1::ScoreGradientResponse answer;
-    NABLA_RETURN_IF_ERROR(shared_->client->ScoreGradient(request, &answer, shared_->stop, shared_->trace));
-    AddWork(answer.work(), &shared_->work);
+    NABLA_RETURN_IF_ERROR(shared_->CallScoreGradient(request, &answer));
     RewardGradient gradient;
     gradient.reward = answer.reward();
     gradient.rows = static_cast<int>(response.size()) - first;
@@ -88,6 +88,7 @@ class RemoteRewardModel::Context final : public RewardContext {
  private:
   struct Shared {
     std::shared_ptr<RewardClient> client;
+    std::shared_ptr<std::atomic<bool>> replaced;
     v1::Fingerprints fingerprints;
     v1::Conversation conversation;
     const StopToken* stop;
@@ -104,6 +105,19 @@ class RemoteRewardModel::Context final : public RewardContext {
       return request;
     }
 
+    // Of a call that the service has answered with other fingerprints: the request may fare better anew.
+    absl::Status Noting(const absl::Status& status) const {
+      if (!absl::IsFailedPrecondition(status)) return status;
+      *replaced = true;
+      return absl::UnavailableError(status.message());
+    }
+
+    absl::Status CallScoreGradient(const v1::ScoreGradientRequest& request, v1::ScoreGradientResponse* answer) {
+      NABLA_RETURN_IF_ERROR(Noting(client->ScoreGradient(request, answer, stop, trace)));
+      AddWork(answer->work(), &work);
+      return absl::OkStatus();
+    }
+
     absl::StatusOr<std::vector<float>> FetchRows(v1::ScoreGradientRequest request, int begin, int end) {
       const size_t rows_per_call = std::max<size_t>(1, kRowBytesPerCall / (vocabulary_size * sizeof(float)));
       std::vector<float> rows;
@@ -113,8 +127,7 @@ class RemoteRewardModel::Context final : public RewardContext {
         request.set_log_probs_begin(static_cast<uint32_t>(begin));
         request.set_log_probs_end(static_cast<uint32_t>(next));
         v1::ScoreGradientResponse answer;
-        NABLA_RETURN_IF_ERROR(client->ScoreGradient(request, &answer, stop, trace));
-        AddWork(answer.work(), &work);
+        NABLA_RETURN_IF_ERROR(CallScoreGradient(request, &answer));
         NABLA_ASSIGN_OR_RETURN(
             const std::vector<float> some,
             UnpackFloats(answer.log_probs(), Numbers::FLOAT32, static_cast<size_t>(next - begin) * vocabulary_size));
@@ -131,7 +144,7 @@ class RemoteRewardModel::Context final : public RewardContext {
     *request.mutable_conversation() = shared_->conversation;
     for (const absl::Span<const int32_t> response : responses) SetTokenIds(response, request.add_responses());
     v1::ScoreResponse answer;
-    NABLA_RETURN_IF_ERROR(shared_->client->Score(request, &answer, shared_->stop, shared_->trace));
+    NABLA_RETURN_IF_ERROR(shared_->Noting(shared_->client->Score(request, &answer, shared_->stop, shared_->trace)));
     AddWork(answer.work(), &shared_->work);
     if (answer.rewards_size() != request.responses_size()) {
       return absl::InternalError(absl::StrCat("the reward service sent ", answer.rewards_size(), " rewards where ",
@@ -146,17 +159,18 @@ class RemoteRewardModel::Context final : public RewardContext {
   const bool has_log_probs_;
 };
 
-absl::StatusOr<std::unique_ptr<RemoteRewardModel>> RemoteRewardModel::Connect(
-    RemoteRewardModelOptions options, const ProjectionFactory& make_projection) {
+absl::StatusOr<std::unique_ptr<RemoteRewardModel>> RemoteRewardModel::Connect(RemoteRewardModelOptions options,
+                                                                              const ProjectionFactory& make_projection,
+                                                                              const StopToken* stop) {
   std::unique_ptr<RemoteRewardModel> model(new RemoteRewardModel());
   NABLA_ASSIGN_OR_RETURN(model->client_, RewardClient::Create(std::move(options.client)));
   model->bfloat16_gradients_ = options.bfloat16_gradients;
   v1::GetRewardInfoRequest request;
   request.set_include_vocabulary(true);
   v1::GetRewardInfoResponse response;
-  NABLA_RETURN_IF_ERROR(model->client_->GetInfo(request, &response));
+  NABLA_RETURN_IF_ERROR(model->client_->GetInfo(request, &response, stop));
   NABLA_RETURN_IF_ERROR(model->ReadInfo(response));
-  NABLA_ASSIGN_OR_RETURN(EmbeddingTable table, model->FetchEmbedding());
+  NABLA_ASSIGN_OR_RETURN(EmbeddingTable table, model->FetchEmbedding(stop));
   NABLA_ASSIGN_OR_RETURN(model->projection_, make_projection(std::move(table)));
   return model;
 }
@@ -186,7 +200,7 @@ absl::Status RemoteRewardModel::ReadInfo(const v1::GetRewardInfoResponse& respon
   return absl::OkStatus();
 }
 
-absl::StatusOr<EmbeddingTable> RemoteRewardModel::FetchEmbedding() const {
+absl::StatusOr<EmbeddingTable> RemoteRewardModel::FetchEmbedding(const StopToken* stop) const {
   v1::FetchEmbeddingRequest request;
   *request.mutable_fingerprints() = fingerprints_;
   std::string dtype;
@@ -201,7 +215,7 @@ absl::StatusOr<EmbeddingTable> RemoteRewardModel::FetchEmbedding() const {
     bytes->append(chunk.data());
     return bytes->size() <= expected ? absl::OkStatus() : Mismatch("its embedding is larger than it tells");
   };
-  NABLA_RETURN_IF_ERROR(client_->FetchEmbedding(request, take));
+  NABLA_RETURN_IF_ERROR(client_->FetchEmbedding(request, take, stop));
   if (bytes->size() != expected || bytes->empty()) {
     return Mismatch(absl::StrCat("its embedding ended after ", bytes->size(), " bytes"));
   }

@@ -6,11 +6,12 @@
 //
 // Thread-safe as every RewardModel; contexts and gradients outlive it no longer than their request. Calls block for a
 // round trip, until the `stop` given to Open says stop, or until the service's time is up. Errors of the service
-// (INVALID_ARGUMENT, OUT_OF_RANGE …) come through as they are; UNAVAILABLE where it cannot be reached or stays full;
-// FAILED_PRECONDITION where a replica has another model than the one connected to.
+// (INVALID_ARGUMENT, OUT_OF_RANGE …) come through as they are; UNAVAILABLE where it cannot be reached, stays full or
+// has another model than the one connected to: replaced() then says so.
 #ifndef NABLA_SERVER_REMOTE_REWARD_MODEL_H_
 #define NABLA_SERVER_REMOTE_REWARD_MODEL_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -36,9 +37,11 @@ class RemoteRewardModel final : public RewardModel {
   using Projection = std::function<absl::StatusOr<std::vector<float>>(absl::Span<const float> gradient, int rows)>;
   using ProjectionFactory = std::function<absl::StatusOr<Projection>(EmbeddingTable table)>;
 
-  // Blocks until the service has told what it has and sent its embedding matrix.
+  // Blocks until the service has told what it has and sent its embedding matrix, or until `stop` says stop.
+  // FAILED_PRECONDITION where its replicas have different models, or what it says does not agree with itself.
   static absl::StatusOr<std::unique_ptr<RemoteRewardModel>> Connect(RemoteRewardModelOptions options,
-                                                                    const ProjectionFactory& make_projection);
+                                                                    const ProjectionFactory& make_projection,
+                                                                    const StopToken* stop = nullptr);
 
   absl::StatusOr<std::unique_ptr<RewardContext>> Open(absl::Span<const ChatMessage> messages, int max_response_tokens,
                                                       const StopToken* stop = nullptr,
@@ -52,6 +55,7 @@ class RemoteRewardModel final : public RewardModel {
   int32_t pad_token_id() const override { return pad_token_id_; }
   RewardKind kind() const override { return kind_; }
   bool remote() const override { return true; }
+  bool replaced() const override { return *replaced_; }
   const std::string& name() const override { return info_.name; }
   ModelInfo info() const override { return info_; }  // of the replica connected to
 
@@ -60,10 +64,11 @@ class RemoteRewardModel final : public RewardModel {
 
   RemoteRewardModel() = default;
   absl::Status ReadInfo(const v1::GetRewardInfoResponse& response);
-  absl::StatusOr<EmbeddingTable> FetchEmbedding() const;
+  absl::StatusOr<EmbeddingTable> FetchEmbedding(const StopToken* stop) const;
   absl::Status Mismatch(const std::string& what) const;
 
   std::shared_ptr<RewardClient> client_;
+  const std::shared_ptr<std::atomic<bool>> replaced_ = std::make_shared<std::atomic<bool>>(false);
   bool bfloat16_gradients_ = false;
   v1::Fingerprints fingerprints_;
   ModelInfo info_;

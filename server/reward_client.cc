@@ -49,6 +49,28 @@ bool IsFailure(const grpc::Status& status) {
          status.error_code() == grpc::StatusCode::CANCELLED;
 }
 
+using StartCall = std::function<void(grpc::ClientContext*, std::function<void(grpc::Status)>)>;
+
+// Waits for the end of a call, which is cancelled once it is time to stop; `stopped` then says why.
+grpc::Status Await(grpc::ClientContext* context, absl::Duration timeout, const StartCall& start, const StopToken* stop,
+                   absl::Status* stopped) {
+  absl::Time deadline = absl::Now() + timeout;
+  if (stop != nullptr) deadline = std::min(deadline, stop->deadline());
+  context->set_deadline(absl::ToChronoTime(deadline));
+  const auto ending = std::make_shared<Ending>();
+  start(context, [ending](grpc::Status status) { ending->Set(std::move(status)); });
+  while (stop != nullptr && !ending->AwaitFor(kLookAtStop)) {
+    *stopped = stop->Check();
+    if (stopped->ok()) continue;
+    context->TryCancel();
+    break;
+  }
+  grpc::Status status = ending->Await();
+  // A deadline of the request's own that gRPC saw first is no fault of the service.
+  if (stopped->ok() && stop != nullptr && IsFailure(status)) *stopped = stop->Check();
+  return status;
+}
+
 }  // namespace
 
 RewardClient::RewardClient(RewardClientOptions options, const std::shared_ptr<grpc::Channel>& channel)
@@ -62,15 +84,21 @@ absl::StatusOr<std::unique_ptr<RewardClient>> RewardClient::Create(RewardClientO
   return std::unique_ptr<RewardClient>(new RewardClient(std::move(options), channel));
 }
 
-absl::Status RewardClient::GetInfo(const v1::GetRewardInfoRequest& request, v1::GetRewardInfoResponse* response) {
+absl::Status RewardClient::GetInfo(const v1::GetRewardInfoRequest& request, v1::GetRewardInfoResponse* response,
+                                   const StopToken* stop) {
   grpc::ClientContext context;
   NABLA_RETURN_IF_ERROR(Authorize(&context));
   context.set_wait_for_ready(true);
-  context.set_deadline(absl::ToChronoTime(absl::Now() + options_.connect_timeout));
-  const absl::Status status =
-      ToAbsl(stub_->GetInfo(&context, request, response),
-             absl::StrCat("no replica was ready within ", absl::FormatDuration(options_.connect_timeout),
-                          "; is nabla-reward-server running?"));
+  absl::Status stopped;
+  const grpc::Status answered = Await(
+      &context, options_.connect_timeout,
+      [&](grpc::ClientContext* call, Done done) { stub_->async()->GetInfo(call, &request, response, std::move(done)); },
+      stop, &stopped);
+  const absl::Status status = !stopped.ok()
+                                  ? stopped
+                                  : ToAbsl(answered, absl::StrCat("no replica was ready within ",
+                                                                  absl::FormatDuration(options_.connect_timeout),
+                                                                  "; is nabla-reward-server running?"));
   Count(status);
   return status;
 }
@@ -90,14 +118,18 @@ absl::Status RewardClient::ScoreGradient(const v1::ScoreGradientRequest& request
 }
 
 absl::Status RewardClient::FetchEmbedding(const v1::FetchEmbeddingRequest& request,
-                                          const std::function<absl::Status(v1::EmbeddingChunk)>& take) {
+                                          const std::function<absl::Status(v1::EmbeddingChunk)>& take,
+                                          const StopToken* stop) {
   grpc::ClientContext context;
   NABLA_RETURN_IF_ERROR(Authorize(&context));
   context.set_deadline(absl::ToChronoTime(absl::Now() + options_.embedding_timeout));
   const std::unique_ptr<grpc::ClientReader<v1::EmbeddingChunk>> reader = stub_->FetchEmbedding(&context, request);
   absl::Status taken;
   v1::EmbeddingChunk chunk;
-  while (taken.ok() && reader->Read(&chunk)) taken = take(std::move(chunk));
+  while (taken.ok() && reader->Read(&chunk)) {
+    taken = stop != nullptr ? stop->Check() : absl::OkStatus();
+    if (taken.ok()) taken = take(std::move(chunk));
+  }
   if (!taken.ok()) context.TryCancel();
   const absl::Status status = ToAbsl(reader->Finish(), absl::StrCat("the embedding did not arrive within ",
                                                                     absl::FormatDuration(options_.embedding_timeout)));
@@ -112,31 +144,15 @@ absl::Status RewardClient::Authorize(grpc::ClientContext* context) const {
   return absl::OkStatus();
 }
 
-absl::Status RewardClient::Call(const std::function<void(grpc::ClientContext*, Done)>& start, const StopToken* stop,
-                                const std::optional<TraceContext>& trace) {
+absl::Status RewardClient::Call(const Start& start, const StopToken* stop, const std::optional<TraceContext>& trace) {
   if (stop != nullptr) NABLA_RETURN_IF_ERROR(stop->Check());
   grpc::ClientContext context;
   NABLA_RETURN_IF_ERROR(Authorize(&context));
   if (trace.has_value()) context.AddMetadata(kTraceparentHeader, FormatTraceparent(NewSpan(*trace)));
   const std::optional<CircuitBreaker::Permit> permit = breaker_.TryBegin();
   if (!permit.has_value()) return BreakerOpen();
-  absl::Time deadline = absl::Now() + options_.call_timeout;
-  if (stop != nullptr) deadline = std::min(deadline, stop->deadline());
-  context.set_deadline(absl::ToChronoTime(deadline));
-
-  const auto ending = std::make_shared<Ending>();
-  start(&context, [ending](grpc::Status status) { ending->Set(std::move(status)); });
   absl::Status stopped;
-  while (stop != nullptr && !ending->AwaitFor(kLookAtStop)) {
-    stopped = stop->Check();
-    if (stopped.ok()) continue;
-    context.TryCancel();
-    break;
-  }
-  const grpc::Status status = ending->Await();
-
-  // A deadline of the request's own that gRPC saw first is no fault of the service.
-  if (stopped.ok() && stop != nullptr && IsFailure(status)) stopped = stop->Check();
+  const grpc::Status status = Await(&context, options_.call_timeout, start, stop, &stopped);
   breaker_.End(*permit, !IsFailure(status) ? CircuitBreaker::Outcome::kAnswered
                         : stopped.ok()     ? CircuitBreaker::Outcome::kFailed
                                            : CircuitBreaker::Outcome::kUnknown);
@@ -164,6 +180,8 @@ absl::Status RewardClient::ToAbsl(const grpc::Status& status, const std::string&
     case grpc::StatusCode::UNAUTHENTICATED:
     case grpc::StatusCode::PERMISSION_DENIED:  // not the fault of whoever asks this server
       return unavailable(absl::StrCat("refuses this server (", status.error_message(), "); see --reward_token_file"));
+    case grpc::StatusCode::FAILED_PRECONDITION:  // it has another model
+      return absl::FailedPreconditionError(absl::StrCat("reward service at ", address(), ": ", status.error_message()));
     case grpc::StatusCode::UNIMPLEMENTED:
       return absl::FailedPreconditionError(absl::StrCat("reward service at ", address(),
                                                         ": does not offer nabla.v1.RewardModel; --reward_address must "

@@ -45,8 +45,10 @@ class RewardClient {
   // INVALID_ARGUMENT naming the flag. Does not connect.
   static absl::StatusOr<std::unique_ptr<RewardClient>> Create(RewardClientOptions options);
 
-  // Waits for the service to come up, connecting anew as often as it takes, for connect_timeout at most.
-  absl::Status GetInfo(const v1::GetRewardInfoRequest& request, v1::GetRewardInfoResponse* response);
+  // Waits for the service to come up, connecting anew as often as it takes, for connect_timeout at most, or until
+  // `stop`, if not null, says stop.
+  absl::Status GetInfo(const v1::GetRewardInfoRequest& request, v1::GetRewardInfoResponse* response,
+                       const StopToken* stop);
 
   // On behalf of a request, if it has a `stop` token (else null) and a `trace`, in which every call is a span of its
   // own.
@@ -55,21 +57,21 @@ class RewardClient {
   absl::Status ScoreGradient(const v1::ScoreGradientRequest& request, v1::ScoreGradientResponse* response,
                              const StopToken* stop, const std::optional<TraceContext>& trace);
 
-  // Calls `take` with every chunk in order, on this thread; an error of its ends the call.
+  // Calls `take` with every chunk in order, on this thread; an error of its, or of `stop`, if not null, ends the call.
   absl::Status FetchEmbedding(const v1::FetchEmbeddingRequest& request,
-                              const std::function<absl::Status(v1::EmbeddingChunk)>& take);
+                              const std::function<absl::Status(v1::EmbeddingChunk)>& take, const StopToken* stop);
 
   const std::string& address() const { return options_.channel.address; }
 
  private:
   using Done = std::function<void(grpc::Status)>;
+  using Start = std::function<void(grpc::ClientContext*, Done)>;
 
   RewardClient(RewardClientOptions options, const std::shared_ptr<grpc::Channel>& channel);
 
   absl::Status Authorize(grpc::ClientContext* context) const;
-  // Starts one call, waits for its end.
-  absl::Status Call(const std::function<void(grpc::ClientContext*, Done)>& start, const StopToken* stop,
-                    const std::optional<TraceContext>& trace);
+  // Starts one call of a request's, waits for its end.
+  absl::Status Call(const Start& start, const StopToken* stop, const std::optional<TraceContext>& trace);
   absl::Status ToAbsl(const grpc::Status& status, const std::string& no_answer) const;
   absl::Status BreakerOpen() const;
   void Count(const absl::Status& status) const;

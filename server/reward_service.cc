@@ -240,7 +240,7 @@ absl::Status RewardService::CheckFingerprints(const v1::Fingerprints& fingerprin
   return absl::FailedPreconditionError(absl::StrCat(
       "this reward service has model ", model_->name(), " (fingerprint ", fingerprints_.model(), ", tokenizer ",
       fingerprints_.tokenizer(), ") but its caller connected to fingerprint ", fingerprints.model(), ", tokenizer ",
-      fingerprints.tokenizer(), "; start every replica with the same model and flags, then restart nabla-server"));
+      fingerprints.tokenizer(), "; retry, and if that goes on, start every replica with the same model and flags"));
 }
 
 absl::Status RewardService::CheckConversation(const v1::Conversation& conversation) const {

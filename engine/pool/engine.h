@@ -49,7 +49,7 @@ class Engine {
   // `running` is the pool's to fill.
   virtual EngineLoad load() const = 0;
 
-  virtual const ModelInfos& models() const = 0;
+  virtual ModelInfos models() const = 0;
 };
 
 // Tokens that a request may cost, for admission: its prompt, and its response once for every rollout it may make.

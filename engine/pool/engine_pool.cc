@@ -181,7 +181,7 @@ class EnginePoolImpl : public EnginePool {
     return load;
   }
 
-  const ModelInfos& models() const override { return preparer_->models(); }
+  ModelInfos models() const override { return preparer_->models(); }
 
  private:
   absl::Status CheckOpen() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {

@@ -22,6 +22,7 @@
 #include "engine/base/event.h"
 #include "engine/base/model_info.h"
 #include "engine/base/request.h"
+#include "engine/base/stop_token.h"
 #include "engine/reward/reward_model_options.h"
 
 namespace nabla {
@@ -104,9 +105,10 @@ class RequestTicket {
 using DoneCallback = std::function<void(absl::StatusOr<ReasonResult>)>;
 
 // Makes an engine's reward model where it is not loaded from a folder (a remote one). What it computes itself runs on
-// the engine's batcher and device. May block; called once an engine.
-using RewardModelFactory =
-    std::function<absl::StatusOr<std::unique_ptr<RewardModel>>(Batcher* batcher, const std::string& device)>;
+// the engine's batcher and device. May block, until `stop`, if given, says stop. Called once an engine, and on behalf
+// of a request whenever the model was replaced (RewardModel::replaced).
+using RewardModelFactory = std::function<absl::StatusOr<std::unique_ptr<RewardModel>>(
+    Batcher* batcher, const std::string& device, const StopToken* stop)>;
 
 class EnginePool {
  public:
@@ -130,7 +132,7 @@ class EnginePool {
   virtual void Shutdown(absl::Time deadline) = 0;
 
   virtual PoolLoad load() const = 0;
-  virtual const ModelInfos& models() const = 0;
+  virtual ModelInfos models() const = 0;
 };
 
 }  // namespace nabla

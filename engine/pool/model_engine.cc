@@ -170,15 +170,19 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
     NABLA_ASSIGN_OR_RETURN(draft_runner_, run(draft));
   }
 
-  const auto translated = [&](Reward reward) {
+  const auto translate = [this](Reward reward) {
     reward.map = std::make_unique<VocabularyMap>(model().tokenizer(), static_cast<int>(model().vocabulary_size()),
                                                  *reward.model);
-    return reward;
+    return std::make_shared<const Reward>(std::move(reward));
   };
   if (reward_model_factory) {
-    Reward remote;
-    NABLA_ASSIGN_OR_RETURN(remote.model, reward_model_factory(batcher_.get(), device));
-    reward_ = translated(std::move(remote));
+    NABLA_ASSIGN_OR_RETURN(remote_reward_, RewardConnection::Create([=, this](const StopToken* stop) {
+                             return GuardTorch([&]() -> absl::StatusOr<std::shared_ptr<const Reward>> {
+                               Reward remote;
+                               NABLA_ASSIGN_OR_RETURN(remote.model, reward_model_factory(batcher_.get(), device, stop));
+                               return translate(std::move(remote));
+                             });
+                           }));
   }
   for (size_t i = 0; i < rewards.size(); ++i) {
     Reward reward;
@@ -188,24 +192,31 @@ absl::Status ModelEngine::Load(const EnginePoolOptions& options, const std::stri
     reward.local = local.get();
     reward.model = std::move(local);
     if (i + options.guard_models.size() < rewards.size()) {
-      reward_ = translated(std::move(reward));
+      local_reward_ = translate(std::move(reward));
     } else {
-      guards_.push_back(translated(std::move(reward)));
-      infos_.guard_models.push_back(guards_.back().model->info());
+      guards_.push_back(translate(std::move(reward)));
+      infos_.guard_models.push_back(guards_.back()->model->info());
     }
   }
-  if (reward_) {
-    infos_.reward_model = reward_->model->info();
-    runner_->PrepareGradients();
-    if (reward_->runner != nullptr) reward_->runner->PrepareGradients();
-  }
+  if (reward() != nullptr) runner_->PrepareGradients();
+  if (local_reward_ != nullptr) local_reward_->runner->PrepareGradients();
   return absl::OkStatus();
+}
+
+std::shared_ptr<const Reward> ModelEngine::reward() const {
+  return remote_reward_ != nullptr ? remote_reward_->current() : local_reward_;
+}
+
+ModelInfos ModelEngine::models() const {
+  ModelInfos infos = infos_;
+  if (const std::shared_ptr<const Reward> now = reward(); now != nullptr) infos.reward_model = now->model->info();
+  return infos;
 }
 
 absl::StatusOr<Engine::Prepared> ModelEngine::Prepare(ReasonRequest request) const {
   NABLA_RETURN_IF_ERROR(Validate(request));
   NABLA_RETURN_IF_ERROR(CheckUtf8(request));
-  if (NeedsReward(request.strategy) && !reward_) {
+  if (NeedsReward(request.strategy) && reward() == nullptr) {
     return absl::FailedPreconditionError(absl::StrCat("strategy ", StrategyName(request.strategy),
                                                       " needs a reward model and this server has none; start it with "
                                                       "--reward_model or --reward_address, or ask for greedy"));
@@ -247,7 +258,7 @@ absl::StatusOr<Engine::Prepared> ModelEngine::Prepare(ReasonRequest request) con
 absl::StatusOr<int64_t> ModelEngine::KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const {
   const int64_t responses = MostHeld(request.strategy);
   int64_t tokens = prompt_tokens + responses * request.max_new_tokens;
-  for (const Reward* reward : RewardsFor(request)) {
+  for (const std::shared_ptr<const Reward>& reward : RewardsFor(request)) {
     if (reward->local == nullptr) continue;
     NABLA_ASSIGN_OR_RETURN(const int64_t reward_tokens,
                            reward->local->ContextTokens(Conversation(request), request.max_new_tokens));
@@ -268,8 +279,8 @@ std::vector<KvPool*> ModelEngine::KvPools() const {
   };
   add(runner_.get());
   add(draft_runner_.get());
-  if (reward_) add(reward_->runner.get());
-  for (const Reward& guard : guards_) add(guard.runner.get());
+  if (local_reward_ != nullptr) add(local_reward_->runner.get());
+  for (const std::shared_ptr<const Reward>& guard : guards_) add(guard->runner.get());
   return pools;
 }
 
@@ -290,29 +301,43 @@ void ModelEngine::Release(int64_t kv_tokens) {
 }
 
 // The reward model first, then the guard models; those that the request asks.
-std::vector<const ModelEngine::Reward*> ModelEngine::RewardsFor(const ReasonRequest& request) const {
-  std::vector<const Reward*> rewards;
-  if (NeedsReward(request.strategy)) rewards.push_back(&*reward_);
+std::vector<std::shared_ptr<const Reward>> ModelEngine::RewardsFor(const ReasonRequest& request) const {
+  std::vector<std::shared_ptr<const Reward>> rewards;
+  if (NeedsReward(request.strategy)) rewards.push_back(reward());
   const auto* nabla = std::get_if<NablaOptions>(&request.strategy);
   if (nabla != nullptr && nabla->unanimous != NablaOptions::Unanimity::kNo) {
-    for (const Reward& guard : guards_) rewards.push_back(&guard);
+    rewards.insert(rewards.end(), guards_.begin(), guards_.end());
   }
   return rewards;
 }
 
+// Of what the other process serves by now, where that is no longer `reward`.
+absl::StatusOr<std::unique_ptr<RewardContext>> ModelEngine::OpenContext(std::shared_ptr<const Reward>& reward,
+                                                                        const ReasonRequest& request,
+                                                                        const StopToken& stop) const {
+  const auto open = [&] {
+    return reward->model->Open(Conversation(request), request.max_new_tokens, &stop, request.traceparent);
+  };
+  absl::StatusOr<std::unique_ptr<RewardContext>> context = open();
+  if (context.ok() || !reward->model->replaced()) return context;
+  absl::StatusOr<std::shared_ptr<const Reward>> renewed = remote_reward_->Renew(*reward, stop);
+  if (absl::IsFailedPrecondition(renewed.status())) return absl::UnavailableError(renewed.status().message());
+  NABLA_ASSIGN_OR_RETURN(reward, std::move(renewed));
+  return open();
+}
+
 // Null where the reward model, a remote one, is lost and the request goes on without.
-absl::StatusOr<std::unique_ptr<ResponseScorer>> ModelEngine::OpenScorer(const Reward& reward,
+absl::StatusOr<std::unique_ptr<ResponseScorer>> ModelEngine::OpenScorer(std::shared_ptr<const Reward>& reward,
                                                                         const ReasonRequest& request,
                                                                         const StopToken& stop, ModelWork* work) const {
-  absl::StatusOr<std::unique_ptr<RewardContext>> context =
-      reward.model->Open(Conversation(request), request.max_new_tokens, &stop, request.traceparent);
+  absl::StatusOr<std::unique_ptr<RewardContext>> context = OpenContext(reward, request, stop);
   const auto* nabla = std::get_if<NablaOptions>(&request.strategy);
   if (absl::IsUnavailable(context.status()) && stop.Check().ok() && nabla != nullptr &&
-      nabla->continue_without_reward && reward.local == nullptr) {
+      nabla->continue_without_reward && reward->local == nullptr) {
     return nullptr;
   }
   NABLA_RETURN_IF_ERROR(context.status());
-  return std::make_unique<ResponseScorer>(reward.model.get(), reward.map.get(), *std::move(context), work);
+  return std::make_unique<ResponseScorer>(reward->model.get(), reward->map.get(), *std::move(context), work);
 }
 
 absl::StatusOr<ReasonResult> ModelEngine::Run(const Prepared& prepared, absl::Duration queue_time,
@@ -330,20 +355,20 @@ absl::StatusOr<ReasonResult> ModelEngine::RunPrepared(const Prepared& prepared, 
                                                       Usage& usage) {
   const ReasonRequest& request = prepared.request;
   NABLA_RETURN_IF_ERROR(stop.Check());
+  std::vector<std::shared_ptr<const Reward>> rewards = RewardsFor(request);
   sink.OnEvent(StartedEvent{.model = model().name(),
-                            .reward_model = NeedsReward(request.strategy) ? reward_->model->name() : "",
+                            .reward_model = NeedsReward(request.strategy) ? rewards.front()->model->name() : "",
                             .strategy = StrategyName(request.strategy),
                             .seed = request.seed,
                             .prompt_tokens = static_cast<int>(prepared.prompt_ids.size()),
                             .max_new_tokens = request.max_new_tokens});
-  const std::vector<const Reward*> rewards = RewardsFor(request);
   std::vector<ModelWork> works(rewards.size());
   const auto add_works = absl::MakeCleanup([&] {
     for (const ModelWork& work : works) usage.reward_model += work;
   });
   std::vector<std::unique_ptr<ResponseScorer>> scorers;
   for (size_t i = 0; i < rewards.size(); ++i) {
-    NABLA_ASSIGN_OR_RETURN(std::unique_ptr<ResponseScorer> opened, OpenScorer(*rewards[i], request, stop, &works[i]));
+    NABLA_ASSIGN_OR_RETURN(std::unique_ptr<ResponseScorer> opened, OpenScorer(rewards[i], request, stop, &works[i]));
     scorers.push_back(std::move(opened));
   }
   ResponseScorer* const scorer = scorers.empty() ? nullptr : scorers.front().get();

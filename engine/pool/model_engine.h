@@ -17,16 +17,15 @@
 #include "absl/status/statusor.h"
 #include "engine/pool/engine.h"
 #include "engine/pool/engine_pool.h"
+#include "engine/pool/reward.h"
+#include "engine/pool/reward_connection.h"
 
 namespace nabla {
 
 class KvPool;
-class LocalRewardModel;
 class Model;
 class ModelRunner;
 class ResponseScorer;
-class RewardModel;
-class VocabularyMap;
 
 class ModelEngine : public Engine {
  public:
@@ -42,17 +41,9 @@ class ModelEngine : public Engine {
   absl::StatusOr<ReasonResult> Run(const Prepared& prepared, absl::Duration queue_time, const StopToken& stop,
                                    EventSink& sink) override;
   EngineLoad load() const override;
-  const ModelInfos& models() const override { return infos_; }
+  ModelInfos models() const override;
 
  private:
-  // A reward model, with what runs it here and what translates to its vocabulary.
-  struct Reward {
-    std::shared_ptr<ModelRunner> runner;  // null where the model is remote
-    std::unique_ptr<RewardModel> model;
-    const LocalRewardModel* local = nullptr;  // the same, if it is local
-    std::unique_ptr<VocabularyMap> map;
-  };
-
   ModelEngine();
 
   absl::Status Load(const EnginePoolOptions& options, const std::string& device,
@@ -62,18 +53,23 @@ class ModelEngine : public Engine {
   absl::StatusOr<ReasonResult> RunPrepared(const Prepared& prepared, const StopToken& stop, EventSink& sink,
                                            Usage& usage);
   absl::StatusOr<int64_t> KvTokens(const ReasonRequest& request, int64_t prompt_tokens) const;
-  std::vector<const Reward*> RewardsFor(const ReasonRequest& request) const;
-  absl::StatusOr<std::unique_ptr<ResponseScorer>> OpenScorer(const Reward& reward, const ReasonRequest& request,
-                                                             const StopToken& stop, ModelWork* work) const;
+  std::shared_ptr<const Reward> reward() const;  // null without one; a remote one may be another the next time
+  std::vector<std::shared_ptr<const Reward>> RewardsFor(const ReasonRequest& request) const;
+  absl::StatusOr<std::unique_ptr<RewardContext>> OpenContext(std::shared_ptr<const Reward>& reward,
+                                                             const ReasonRequest& request, const StopToken& stop) const;
+  absl::StatusOr<std::unique_ptr<ResponseScorer>> OpenScorer(std::shared_ptr<const Reward>& reward,
+                                                             const ReasonRequest& request, const StopToken& stop,
+                                                             ModelWork* work) const;
 
   int max_draft_tokens_ = 0;
   std::function<void(const Usage& usage)> on_usage_;
   std::unique_ptr<Batcher> batcher_;  // outlives all that runs on it
   std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<ModelRunner> draft_runner_;  // null without a draft model
-  std::optional<Reward> reward_;
-  std::vector<Reward> guards_;
-  ModelInfos infos_;
+  std::shared_ptr<const Reward> local_reward_;
+  std::unique_ptr<RewardConnection> remote_reward_;  // instead of it
+  std::vector<std::shared_ptr<const Reward>> guards_;
+  ModelInfos infos_;  // but for the reward model
 };
 
 }  // namespace nabla

@@ -90,6 +90,9 @@ class RewardModel {
   virtual RewardKind kind() const = 0;
   // Whether it computes in another process: whoever waits for it can compute something else meanwhile.
   virtual bool remote() const { return false; }
+  // Whether that process has been found to serve another model by now: calls fail with UNAVAILABLE, and only a
+  // RewardModel made anew gets at the other. Once true, always.
+  virtual bool replaced() const { return false; }
   virtual const std::string& name() const = 0;
   virtual ModelInfo info() const = 0;
 };

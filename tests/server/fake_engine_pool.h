@@ -162,7 +162,7 @@ class FakeEnginePool : public EnginePool {
     const std::lock_guard<std::mutex> lock(mu_);
     return {.running = 2, .waiting = 3, .waiting_tokens = 300, .capacity = 4, .engines = engines_};
   }
-  const ModelInfos& models() const override { return models_; }
+  ModelInfos models() const override { return models_; }
 
  private:
   const Script script_;

@@ -29,29 +29,44 @@ RewardEngineOptions EngineOptions(const std::string& folder, const std::string& 
           .threads = 1};
 }
 
+// A reward service with a real model.
+class ServedReward {
+ public:
+  explicit ServedReward(const RewardEngineOptions& options, int port = 0)
+      : engine_(RewardEngine::Create(options).value()) {
+    service_.Serve(
+        {.model = &engine_->model(), .fingerprint = engine_->fingerprint(), .embedding = engine_->embedding()});
+    listener_ = Listener::Create({.port = port}, {&service_}).value();
+    listener_->SetServing(v1::RewardModel::service_full_name(), true);
+  }
+  ~ServedReward() {
+    listener_->Shutdown(absl::InfinitePast());
+    service_.AwaitIdle(absl::InfiniteFuture());
+  }
+  int port() const { return listener_->port(); }
+
+ private:
+  const std::unique_ptr<RewardEngine> engine_;
+  RewardMetrics metrics_{"test"};
+  RewardService service_{{.version = "test"}, &metrics_};
+  std::unique_ptr<Listener> listener_;
+};
+
 class RemoteRewardBitsTest : public testing::TestWithParam<std::tuple<const char*, const char*>> {
  protected:
   void SetUp() override {
     const auto& [kind, dtype] = GetParam();
     const std::string folder = std::string(kind) == "classifier" ? ClassifierFolder() : JudgeFolder();
     local_ = RewardEngine::Create(EngineOptions(folder, kind, dtype)).value();
-    served_ = RewardEngine::Create(EngineOptions(folder, kind, dtype)).value();
-    service_.Serve(
-        {.model = &served_->model(), .fingerprint = served_->fingerprint(), .embedding = served_->embedding()});
-    listener_ = Listener::Create({}, {&service_}).value();
-    listener_->SetServing(v1::RewardModel::service_full_name(), true);
+    served_ = std::make_unique<ServedReward>(EngineOptions(folder, kind, dtype));
     RemoteRewardModelOptions options;
     options.client.channel.address = address();
     remote_ = RemoteRewardModel::Connect(options, [](EmbeddingTable table) {
                 return MakeProjection(std::move(table));
               }).value();
   }
-  void TearDown() override {
-    listener_->Shutdown(absl::InfinitePast());
-    service_.AwaitIdle(absl::InfiniteFuture());
-  }
 
-  std::string address() const { return absl::StrCat("127.0.0.1:", listener_->port()); }
+  std::string address() const { return absl::StrCat("127.0.0.1:", served_->port()); }
 
   static absl::StatusOr<RemoteRewardModel::Projection> MakeProjection(EmbeddingTable table) {
     std::shared_ptr<const EmbeddingProjection> projection =
@@ -83,10 +98,8 @@ class RemoteRewardBitsTest : public testing::TestWithParam<std::tuple<const char
     EXPECT_EQ(got.log_probs(0, got.rows).value(), expected.log_probs(0, got.rows).value());
   }
 
-  std::unique_ptr<RewardEngine> local_, served_;
-  RewardMetrics metrics_{"test"};
-  RewardService service_{{.version = "test"}, &metrics_};
-  std::unique_ptr<Listener> listener_;
+  std::unique_ptr<RewardEngine> local_;
+  std::unique_ptr<ServedReward> served_;
   std::unique_ptr<RemoteRewardModel> remote_;
 };
 
@@ -101,8 +114,7 @@ class NoSink : public EventSink {
   void OnEvent(Event) override {}
 };
 
-ReasonResult Answer(const EnginePoolOptions& options, const RewardModelFactory& remote) {
-  const auto pool = EnginePool::Create(options, remote).value();
+absl::StatusOr<ReasonResult> Answer(EnginePool& pool) {
   NoSink sink;
   absl::StatusOr<ReasonResult> answer;
   absl::Notification done;
@@ -111,26 +123,34 @@ ReasonResult Answer(const EnginePoolOptions& options, const RewardModelFactory& 
       .strategy = NablaOptions{.rollout = {.temperature = 1.0}, .refinement = {.learning_rate = 0.3}},
       .max_new_tokens = 24,
       .seed = 11};
-  EXPECT_TRUE(pool->Submit(request, {}, &sink,
-                           [&](absl::StatusOr<ReasonResult> result) {
-                             answer = std::move(result);
-                             done.Notify();
-                           })
+  EXPECT_TRUE(pool.Submit(request, {}, &sink,
+                          [&](absl::StatusOr<ReasonResult> result) {
+                            answer = std::move(result);
+                            done.Notify();
+                          })
                   .ok());
   done.WaitForNotification();
-  EXPECT_TRUE(answer.ok()) << answer.status();
-  return *answer;
+  return answer;
+}
+
+EnginePoolOptions PoolOptions() {
+  return {.model = {.path = LanguageModelFolder(), .dtype = "float32"}, .devices = {"cpu"}, .threads = 1};
+}
+
+ReasonResult AnswerWith(const RewardModelOptions& reward_model) {
+  EnginePoolOptions options = PoolOptions();
+  options.reward_model = reward_model;
+  return Answer(*EnginePool::Create(options).value()).value();
 }
 
 // As nabla-server does with --reward_model and with --reward_address; in this process what scoring leaves is recorded.
 TEST_P(RemoteRewardBitsTest, AWholeRequestGetsTheSameAnswer) {
   const auto& [kind, dtype] = GetParam();
-  EnginePoolOptions options = {
-      .model = {.path = LanguageModelFolder(), .dtype = "float32"}, .devices = {"cpu"}, .threads = 1};
-  const ReasonResult remote = Answer(options, RemoteRewardFactory({.address = address()}, nullptr));
-  options.reward_model =
-      EngineOptions(std::string(kind) == "classifier" ? ClassifierFolder() : JudgeFolder(), kind, dtype).model;
-  const ReasonResult local = Answer(options, nullptr);
+  const auto pool =
+      EnginePool::Create(PoolOptions(), RemoteRewardFactory({.address = address()}, nullptr, LogToStderr())).value();
+  const ReasonResult remote = Answer(*pool).value();
+  const ReasonResult local = AnswerWith(
+      EngineOptions(std::string(kind) == "classifier" ? ClassifierFolder() : JudgeFolder(), kind, dtype).model);
   EXPECT_EQ(remote.token_ids, local.token_ids);
   EXPECT_EQ(*remote.reward, *local.reward) << "bit for bit";
   EXPECT_EQ(*remote.initial_reward, *local.initial_reward) << "bit for bit";
@@ -167,6 +187,29 @@ INSTANTIATE_TEST_SUITE_P(Kinds, RemoteRewardBitsTest,
                          [](const auto& info) {
                            return absl::StrCat(std::get<0>(info.param), "_", std::get<1>(info.param));
                          });
+
+// A classifier goes, a likelihood of another model takes its place.
+TEST(ReplacedRewardTest, RequestsGoOnWithTheModelThatTheServiceComesBackWith) {
+  const RewardEngineOptions classifier = EngineOptions(ClassifierFolder(), "classifier", "float32");
+  const RewardEngineOptions judge = EngineOptions(JudgeFolder(), "likelihood", "float32");
+  auto served = std::make_unique<ServedReward>(classifier);
+  const int port = served->port();
+  const auto pool = EnginePool::Create(PoolOptions(), RemoteRewardFactory({.address = absl::StrCat("127.0.0.1:", port)},
+                                                                          nullptr, LogToStderr()))
+                        .value();
+  const ReasonResult first = Answer(*pool).value();
+  EXPECT_EQ(pool->models().reward_model->reward_kind, "classifier");
+  served = nullptr;
+  served = std::make_unique<ServedReward>(judge, port);
+  absl::StatusOr<ReasonResult> second = Answer(*pool);
+  while (absl::IsUnavailable(second.status())) second = Answer(*pool);  // until the port is connected to again
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(pool->models().reward_model->reward_kind, "likelihood");
+  const ReasonResult expected = AnswerWith(judge.model);
+  EXPECT_EQ(second->token_ids, expected.token_ids);
+  EXPECT_EQ(*second->reward, *expected.reward) << "bit for bit";
+  EXPECT_NE(*second->reward, *first.reward);
+}
 
 TEST(RewardFingerprintTest, DiffersWithWhatDecidesTheNumbers) {
   const auto fingerprint = [](const std::string& kind, const std::string& dtype, const std::string& question) {

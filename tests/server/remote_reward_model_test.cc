@@ -260,22 +260,41 @@ TEST(RemoteRewardModelTest, AServiceThatComesBackIsUsedAgain) {
   EXPECT_TRUE(Eventually([&] { return context->Score(std::vector<int32_t>{1}).ok(); }));
 }
 
-TEST(RemoteRewardModelTest, AServiceThatComesBackWithAnotherModelIsRefused) {
+// In the middle of a request, and for the next one.
+TEST(RemoteRewardModelTest, AServiceThatComesBackWithAnotherModelHasReplacedIt) {
   auto replica = std::make_unique<RewardReplica>();
   const auto model = Connect(Options(replica->address()));
+  const auto context = model->Open(kQuestion, 8).value();
   ListenerOptions listener;
   listener.port = replica->port();
   replica = nullptr;
+  EXPECT_EQ(context->Score(std::vector<int32_t>{1}).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(model->replaced()) << "only gone";
   replica = std::make_unique<RewardReplica>(
       RewardReplicaOptions{.model_fingerprint = "00000000000000bb", .listener = listener});
-  absl::Status status;
-  EXPECT_TRUE(Eventually([&] {
-    status = model->Open(kQuestion, 8).status();
-    return !absl::IsUnavailable(status);
-  }));
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()),
-              StartsWith("this reward service has model fake (fingerprint 00000000000000bb, tokenizer "));
+  EXPECT_TRUE(Eventually([&] { return !context->Score(std::vector<int32_t>{1}).ok() && model->replaced(); }));
+  const std::string words =
+      absl::StrCat("reward service at ", replica->address(),
+                   ": this reward service has model fake (fingerprint 00000000000000bb, tokenizer ");
+  const std::vector<int32_t> response = {1};
+  for (const absl::Status& status :
+       {context->Score(response).status(), context->ScoreGradient(response, 0, false).status(),
+        model->Open(kQuestion, 8).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(status.message()), StartsWith(words));
+  }
+  EXPECT_TRUE(Connect(Options(replica->address()))->Open(kQuestion, 8).ok());
+}
+
+TEST(RemoteRewardModelTest, ARequestThatConnectsAnewStopsWhenItIsTold) {
+  int port = 0;
+  {
+    RewardReplica gone;
+    port = gone.port();
+  }
+  const StopToken stop(absl::Now() + absl::Milliseconds(50));
+  EXPECT_EQ(RemoteRewardModel::Connect(Options(absl::StrCat("127.0.0.1:", port)), NoProjection, &stop).status(),
+            absl::DeadlineExceededError("the request's deadline has passed"));
 }
 
 TEST(RemoteRewardModelTest, CallsGoToAllReplicasInTurnAndToTheLivingWhenOneDies) {

@@ -234,7 +234,7 @@ TEST_F(RewardServiceTest, RefusesOtherFingerprintsEverywhere) {
   const std::string message =
       absl::StrCat("this reward service has model fake (fingerprint 00000000000000aa, tokenizer ", tokenizer,
                    ") but its caller connected to fingerprint b, tokenizer ", tokenizer,
-                   "; start every replica with the same model and flags, then restart nabla-server");
+                   "; retry, and if that goes on, start every replica with the same model and flags");
   fingerprints_.set_model("b");
   ExpectScoreError(ScoreRequest({{1}}), grpc::StatusCode::FAILED_PRECONDITION, message);
   v1::ScoreGradientResponse ignored;

@@ -92,7 +92,7 @@ class FakeEngine : public Engine {
             .kv_cache_usage_ratio = static_cast<double>(reserved_) / static_cast<double>(options_.kv_tokens)};
   }
 
-  const ModelInfos& models() const override { return models_; }
+  ModelInfos models() const override { return models_; }
 
   // Ends a request that runs or is yet to come; all of them; or all of them with UNAVAILABLE, from now on.
   void Finish(const std::string& name, absl::Status status = absl::OkStatus()) {
