@@ -9,6 +9,7 @@
 #include "engine/kernels/linear_amx.h"
 #include "engine/kernels/linear_dot.h"
 #include "engine/kernels/linear_int8.h"
+#include "engine/kernels/linear_pairs.h"
 #include "engine/kernels/unrolled.h"
 #include "engine/kernels/weight_streams.h"
 
@@ -248,6 +249,8 @@ void Linear(const WeightMatrix& weight, const LinearInput& x, const float* bias,
     LinearByTiles(weight, x.pairs(), x.rows(), bias, out, out_stride, begin, end);
   } else if (x.in_bytes()) {
     LinearByBytes(weight, x.blocks(), x.rows(), bias, out, out_stride, begin, end);
+  } else if (weight.packed) {
+    LinearByPackedPairs(weight, x.narrow_numbers(), x.rows(), bias, out, out_stride, begin, end);
   } else if (x.narrow()) {
     LinearByPairs(weight, x.narrow_numbers(), x.rows(), bias, out, out_stride, begin, end);
   } else {

@@ -24,6 +24,7 @@ struct WeightMatrix {
   int64_t outputs = 0;
   int64_t inputs = 0;
   const float* scales = nullptr;  // int8 only: [outputs], what the numbers of a row are multiples of
+  bool packed = false;            // bfloat16 only: as PackPairs leaves them, see linear_pairs.h
 };
 
 // The nearest int8 multiples of the scale that makes the largest of `count` numbers ±127. Returns the scale.
@@ -92,7 +93,7 @@ class LinearInput {
 bool MultipliesByTiles(NumberType weights, int64_t inputs);
 
 // out[i·out_stride + o] = Σ_k x[i, k] · weight[o, k] + bias[o] for all rows i and o in [begin, end). `bias` may be
-// null. `x` was made for the weight's type and inputs.
+// null. `x` was made for the weight's type and inputs. Of packed weights `begin` and `end` are multiples of 16.
 void Linear(const WeightMatrix& weight, const LinearInput& x, const float* bias, float* out, int64_t out_stride,
             int64_t begin, int64_t end);
 

@@ -10,6 +10,7 @@
 #include "engine/base/thread_priority.h"
 #include "engine/kernels/attention.h"
 #include "engine/kernels/elementwise.h"
+#include "engine/kernels/linear_pairs.h"
 #include "engine/model/cpu_tensors.h"
 #include "engine/model/recorded_rows.h"
 
@@ -22,6 +23,9 @@ constexpr int64_t kMultiplicationsPerTask = 150'000;
 constexpr int64_t kMultiplicationsPerPiece = 20'000'000, kRowsPerPiece = 16;
 // Outputs of a product are divided by as many, which the kernels take at once, here and as the next product's input.
 constexpr int64_t kOutputsTogether = kernels::LinearInput::kTogether;
+static_assert(kOutputsTogether % kernels::kOutputsPacked == 0);
+// Weights of a model that are packed for its products: they stay in the caches, and another copy costs little.
+constexpr int64_t kMostPackedBytes = int64_t{64} << 20;
 
 // Calls body(begin, end) for parts of a product's outputs, or of several products' that have the same x and as many.
 template <typename Body>
@@ -40,9 +44,21 @@ void ForOutputs(ThreadTeam& team, const kernels::WeightMatrix& weight, int64_t r
 }  // namespace
 
 CpuDecoder::Product CpuDecoder::ProductOf(const Linear& linear, const Quantizer& quantize) {
-  if (quantize == nullptr) return {.weight = MatrixOf(linear.weight), .bias = Widened(linear.bias)};
+  if (quantize == nullptr) return {.weight = PackedIfSmall(linear.weight), .bias = Widened(linear.bias)};
   quantized_.push_back(quantize(linear.weight));
   return {.weight = quantized_.back().weight(), .bias = Widened(linear.bias)};
+}
+
+kernels::WeightMatrix CpuDecoder::PackedIfSmall(const torch::Tensor& weight) {
+  kernels::WeightMatrix matrix = MatrixOf(weight);
+  const bool small = weights_.config.parameters() * weight.element_size() <= kMostPackedBytes;
+  const bool parts_fit = weights_.config.head_dim % kernels::kOutputsPacked == 0;  // heads are
+  if (!small || !parts_fit || !kernels::CanPackPairs(matrix)) return matrix;
+  packed_.push_back(packed_memory_.Empty(weight.sizes(), weight.scalar_type()));
+  kernels::PackPairs(matrix, static_cast<uint16_t*>(packed_.back().data_ptr()));
+  matrix.data = packed_.back().data_ptr();
+  matrix.packed = true;
+  return matrix;
 }
 
 CpuDecoder::CpuDecoder(const DecoderWeights& weights) : CpuDecoder(weights, nullptr) {}

@@ -27,7 +27,7 @@ namespace nabla {
 
 class CpuDecoder {
  public:
-  // Refers to the tensors of `weights`, float32 or bfloat16 ones.
+  // Refers to the tensors of `weights`, float32 or bfloat16 ones; packs those of small models (linear_pairs.h).
   explicit CpuDecoder(const DecoderWeights& weights);
   // Its products with int8 copies of their weights, which lie in `memory`.
   static CpuDecoder Quantized(const DecoderWeights& weights, WeightMemory& memory, ThreadTeam& team);
@@ -53,9 +53,12 @@ class CpuDecoder {
   using Quantizer = std::function<QuantizedMatrix(const torch::Tensor& weight)>;  // null: weights as they are
   CpuDecoder(const DecoderWeights& weights, const Quantizer& quantize);
   Product ProductOf(const Linear& linear, const Quantizer& quantize);
+  kernels::WeightMatrix PackedIfSmall(const torch::Tensor& weight);
 
   DecoderWeights weights_;
   std::vector<QuantizedMatrix> quantized_;  // what products refer to, or none
+  WeightMemory packed_memory_;
+  std::vector<torch::Tensor> packed_;  // the same
   std::vector<Layer> layers_;
   std::vector<float> final_norm_;
 };

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/kernels/linear_pairs.h"
 #include "tests/engine/kernels/kernels_fixture.h"
 
 namespace nabla::kernels {
@@ -51,9 +52,13 @@ class LinearTest : public testing::TestWithParam<Shape> {
 
   // Products with `input`, which was made of `x`, are sums in double precision.
   void ExpectSums(NumberType type, const LinearInput& input, const std::vector<float>& x) const {
+    ExpectSums(Matrix(type), input, x);
+  }
+  void ExpectSums(const WeightMatrix& matrix, const LinearInput& input, const std::vector<float>& x) const {
+    const NumberType type = matrix.type;
     const std::vector<float> bias = Random(outputs_, 3);
     std::vector<float> out(rows_ * outputs_);
-    Linear(Matrix(type), input, bias.data(), out.data(), outputs_, 0, outputs_);
+    Linear(matrix, input, bias.data(), out.data(), outputs_, 0, outputs_);
     for (int64_t i = 0; i < rows_; ++i) {
       for (int64_t o = 0; o < outputs_; ++o) {
         double expected = bias[o], size = 1;
@@ -67,6 +72,21 @@ class LinearTest : public testing::TestWithParam<Shape> {
         ASSERT_NEAR(out[i * outputs_ + o], expected, 1e-6 * size) << "row " << i << ", output " << o;
       }
     }
+  }
+
+  void ExpectSameBits(const WeightMatrix& matrix, int64_t outputs_at_once) const {
+    const std::vector<float> bias = Random(outputs_, 3);
+    std::vector<float> together(rows_ * outputs_), apart(rows_ * outputs_);
+    Linear(matrix, LinearInput(x_.data(), rows_, inputs_, matrix.type), bias.data(), together.data(), outputs_, 0,
+           outputs_);
+    for (int64_t i = 0; i < rows_; ++i) {
+      const LinearInput row(x_.data() + i * inputs_, 1, inputs_, matrix.type);
+      for (int64_t o = 0; o < outputs_; o += outputs_at_once) {
+        Linear(matrix, row, bias.data(), apart.data() + i * outputs_, outputs_, o,
+               std::min(o + outputs_at_once, outputs_));
+      }
+    }
+    EXPECT_EQ(together, apart);
   }
 };
 
@@ -133,19 +153,7 @@ TEST_P(LinearTest, ForInt8WeightsXIsRoundedToTheNearestBytes) {
 
 // Tiles of every shape add up the same numbers in the same order.
 TEST_P(LinearTest, ARowsBitsDoNotDependOnHowManyRowsThereAreNorOnHowOutputsAreDivided) {
-  for (const NumberType type : kTypes) {
-    const std::vector<float> bias = Random(outputs_, 3);
-    std::vector<float> together(rows_ * outputs_), apart(rows_ * outputs_);
-    Linear(Matrix(type), LinearInput(x_.data(), rows_, inputs_, type), bias.data(), together.data(), outputs_, 0,
-           outputs_);
-    for (int64_t i = 0; i < rows_; ++i) {
-      const LinearInput row(x_.data() + i * inputs_, 1, inputs_, type);
-      for (int64_t o = 0; o < outputs_; o += 3) {
-        Linear(Matrix(type), row, bias.data(), apart.data() + i * outputs_, outputs_, o, std::min(o + 3, outputs_));
-      }
-    }
-    EXPECT_EQ(together, apart);
-  }
+  for (const NumberType type : kTypes) ExpectSameBits(Matrix(type), /*outputs_at_once=*/3);
 }
 
 // As the columns of x come from several threads, in any order.
@@ -169,6 +177,35 @@ INSTANTIATE_TEST_SUITE_P(Shapes, LinearTest,
                                          Shape{4, 5, 4}, Shape{7, 100, 9}, Shape{16, 192, 33}, Shape{6, 3000, 10},
                                          Shape{1, 300, 50}, Shape{5, 300, 50}, Shape{14, 300, 50}, Shape{19, 300, 50},
                                          Shape{17, 32, 31}, Shape{37, 96, 70}, Shape{33, 64, 17}, Shape{1, 192, 48}));
+
+class PackedLinearTest : public LinearTest {
+ protected:
+  void SetUp() override {
+    LinearTest::SetUp();
+    matrix_ = Matrix(NumberType::kBfloat16);
+    if (!CanPackPairs(matrix_)) GTEST_SKIP() << "this CPU has no products of packed weights";
+    packed_.resize(outputs_ * inputs_);
+    PackPairs(matrix_, packed_.data());
+    matrix_.data = packed_.data();
+    matrix_.packed = true;
+  }
+
+  std::vector<uint16_t> packed_;
+  WeightMatrix matrix_;
+};
+
+TEST_P(PackedLinearTest, AgreesWithSumsInDoublePrecision) {
+  ExpectSums(matrix_, LinearInput(x_.data(), rows_, inputs_, NumberType::kBfloat16), x_);
+}
+
+TEST_P(PackedLinearTest, ARowsBitsDoNotDependOnHowManyRowsThereAreNorOnHowOutputsAreDivided) {
+  ExpectSameBits(matrix_, kOutputsPacked);
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, PackedLinearTest,
+                         testing::Values(Shape{1, 64, 16}, Shape{1, 70, 112}, Shape{2, 2, 32}, Shape{3, 48, 48},
+                                         Shape{7, 100, 96}, Shape{16, 192, 192}, Shape{6, 3000, 16},
+                                         Shape{37, 96, 240}));
 
 }  // namespace
 }  // namespace nabla::kernels
