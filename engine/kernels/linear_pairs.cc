@@ -50,14 +50,13 @@ NABLA_PAIRS void Tile(const uint16_t* weight, const uint16_t* x, int64_t inputs,
 template <int kVectors>
 NABLA_PAIRS void Rows(const uint16_t* weight, const uint16_t* x, int64_t rows, int64_t inputs, const float* bias,
                       float* out, int64_t out_stride) {
-  int64_t i = 0;
-  const auto next = [&]<int kRows>() NABLA_PAIRS {
+  const auto tile = [&]<int kRows>(int64_t i) NABLA_PAIRS {
     Tile<kRows, kVectors>(weight, x + i * inputs, inputs, bias, out + i * out_stride, out_stride);
-    i += kRows;
   };
-  while (i + 4 <= rows) next.template operator()<4>();
-  if (rows - i >= 2) next.template operator()<2>();
-  if (i < rows) next.template operator()<1>();
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) tile.template operator()<4>(i);
+  for (; i + 2 <= rows; i += 2) tile.template operator()<2>(i);
+  if (i < rows) tile.template operator()<1>(i);
 }
 
 }  // namespace
@@ -80,14 +79,13 @@ NABLA_PAIRS void LinearByPackedPairs(const WeightMatrix& matrix, const uint16_t*
                                      float* out, int64_t out_stride, int64_t begin, int64_t end) {
   const auto* weight = static_cast<const uint16_t*>(matrix.data);
   const int64_t inputs = matrix.inputs;
-  int64_t o = begin;
-  const auto next = [&]<int kVectors>() NABLA_PAIRS {
+  const auto columns = [&]<int kVectors>(int64_t o) NABLA_PAIRS {
     Rows<kVectors>(weight + o * inputs, x, rows, inputs, bias != nullptr ? bias + o : nullptr, out + o, out_stride);
-    o += kVectors * kOutputsPacked;
   };
-  while (o + 4 * kOutputsPacked <= end) next.template operator()<4>();
-  if (o + 2 * kOutputsPacked <= end) next.template operator()<2>();
-  if (o < end) next.template operator()<1>();
+  int64_t o = begin;
+  for (; o + 4 * kOutputsPacked <= end; o += 4 * kOutputsPacked) columns.template operator()<4>(o);
+  for (; o + 2 * kOutputsPacked <= end; o += 2 * kOutputsPacked) columns.template operator()<2>(o);
+  for (; o < end; o += kOutputsPacked) columns.template operator()<1>(o);
 }
 
 }  // namespace nabla::kernels

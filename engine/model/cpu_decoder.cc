@@ -319,7 +319,7 @@ class CpuDecoder::Pass {
   // Rows of one sequence see each other: their keys and values are in the cache by now.
   void Attend(const kernels::KvBlocks& kv) {
     const int64_t heads = config_.num_heads;
-    int64_t longest = 0;
+    int64_t longest = 1;
     for (const Row& row : rows_) longest = std::max(longest, row.position + 1);
     const int64_t grain = std::max<int64_t>(1, kMultiplicationsPerTask / (2 * longest * config_.head_dim));
     team_.ParallelFor(rows() * heads, grain, [&](int64_t begin, int64_t end) {
