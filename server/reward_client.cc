@@ -49,28 +49,6 @@ bool IsFailure(const grpc::Status& status) {
          status.error_code() == grpc::StatusCode::CANCELLED;
 }
 
-using StartCall = std::function<void(grpc::ClientContext*, std::function<void(grpc::Status)>)>;
-
-// Waits for the end of a call, which is cancelled once it is time to stop; `stopped` then says why.
-grpc::Status Await(grpc::ClientContext* context, absl::Duration timeout, const StartCall& start, const StopToken* stop,
-                   absl::Status* stopped) {
-  absl::Time deadline = absl::Now() + timeout;
-  if (stop != nullptr) deadline = std::min(deadline, stop->deadline());
-  context->set_deadline(absl::ToChronoTime(deadline));
-  const auto ending = std::make_shared<Ending>();
-  start(context, [ending](grpc::Status status) { ending->Set(std::move(status)); });
-  while (stop != nullptr && !ending->AwaitFor(kLookAtStop)) {
-    *stopped = stop->Check();
-    if (stopped->ok()) continue;
-    context->TryCancel();
-    break;
-  }
-  grpc::Status status = ending->Await();
-  // A deadline of the request's own that gRPC saw first is no fault of the service.
-  if (stopped->ok() && stop != nullptr && IsFailure(status)) *stopped = stop->Check();
-  return status;
-}
-
 }  // namespace
 
 RewardClient::RewardClient(RewardClientOptions options, const std::shared_ptr<grpc::Channel>& channel)
@@ -142,6 +120,25 @@ absl::Status RewardClient::Authorize(grpc::ClientContext* context) const {
   NABLA_ASSIGN_OR_RETURN(const std::string token, ReadFile("--reward_token_file", options_.token_file));
   context->AddMetadata("authorization", absl::StrCat("Bearer ", absl::StripAsciiWhitespace(token)));
   return absl::OkStatus();
+}
+
+grpc::Status RewardClient::Await(grpc::ClientContext* context, absl::Duration timeout, const Start& start,
+                                 const StopToken* stop, absl::Status* stopped) {
+  absl::Time deadline = absl::Now() + timeout;
+  if (stop != nullptr) deadline = std::min(deadline, stop->deadline());
+  context->set_deadline(absl::ToChronoTime(deadline));
+  const auto ending = std::make_shared<Ending>();
+  start(context, [ending](grpc::Status status) { ending->Set(std::move(status)); });
+  while (stop != nullptr && !ending->AwaitFor(kLookAtStop)) {
+    *stopped = stop->Check();
+    if (stopped->ok()) continue;
+    context->TryCancel();
+    break;
+  }
+  grpc::Status status = ending->Await();
+  // A deadline of the request's own that gRPC saw first is no fault of the service.
+  if (stopped->ok() && stop != nullptr && IsFailure(status)) *stopped = stop->Check();
+  return status;
 }
 
 absl::Status RewardClient::Call(const Start& start, const StopToken* stop, const std::optional<TraceContext>& trace) {

@@ -70,7 +70,10 @@ class RewardClient {
   RewardClient(RewardClientOptions options, const std::shared_ptr<grpc::Channel>& channel);
 
   absl::Status Authorize(grpc::ClientContext* context) const;
-  // Starts one call of a request's, waits for its end.
+  // Starts one call and waits for its end; it is cancelled once it is time to stop, and `stopped` then says why.
+  static grpc::Status Await(grpc::ClientContext* context, absl::Duration timeout, const Start& start,
+                            const StopToken* stop, absl::Status* stopped);
+  // One call of a request's.
   absl::Status Call(const Start& start, const StopToken* stop, const std::optional<TraceContext>& trace);
   absl::Status ToAbsl(const grpc::Status& status, const std::string& no_answer) const;
   absl::Status BreakerOpen() const;
