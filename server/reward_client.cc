@@ -16,9 +16,6 @@
 namespace nabla {
 namespace {
 
-// A stop token has no one to tell; this is how often a waiting call looks at it.
-constexpr std::chrono::milliseconds kLookAtStop(20);
-
 // The end of a call, handed from gRPC's thread to the one that waits.
 class Ending {
  public:
@@ -41,6 +38,36 @@ class Ending {
   std::mutex mu_;
   std::condition_variable changed_;
   std::optional<grpc::Status> status_;
+};
+
+// Hands over the chunks of an embedding as they come. Deletes itself at the end of its call.
+class EmbeddingReader final : public grpc::ClientReadReactor<v1::EmbeddingChunk> {
+ public:
+  EmbeddingReader(grpc::ClientContext* context, const RewardClient::TakeChunk& take, absl::Status* taken,
+                  std::function<void(grpc::Status)> done)
+      : context_(context), take_(take), taken_(*taken), done_(std::move(done)) {}
+
+  void Start() {
+    StartRead(&chunk_);
+    StartCall();
+  }
+
+ private:
+  void OnReadDone(bool ok) override {
+    if (!ok) return;
+    taken_ = take_(std::move(chunk_));
+    taken_.ok() ? StartRead(&chunk_) : context_->TryCancel();
+  }
+  void OnDone(const grpc::Status& status) override {
+    done_(status);  // behind which all but this may be gone
+    delete this;
+  }
+
+  grpc::ClientContext* const context_;
+  const RewardClient::TakeChunk& take_;
+  absl::Status& taken_;
+  const std::function<void(grpc::Status)> done_;
+  v1::EmbeddingChunk chunk_;
 };
 
 bool IsFailure(const grpc::Status& status) {
@@ -95,24 +122,26 @@ absl::Status RewardClient::ScoreGradient(const v1::ScoreGradientRequest& request
               stop, trace);
 }
 
-absl::Status RewardClient::FetchEmbedding(const v1::FetchEmbeddingRequest& request,
-                                          const std::function<absl::Status(v1::EmbeddingChunk)>& take,
+absl::Status RewardClient::FetchEmbedding(const v1::FetchEmbeddingRequest& request, const TakeChunk& take,
                                           const StopToken* stop) {
   grpc::ClientContext context;
   NABLA_RETURN_IF_ERROR(Authorize(&context));
-  context.set_deadline(absl::ToChronoTime(absl::Now() + options_.embedding_timeout));
-  const std::unique_ptr<grpc::ClientReader<v1::EmbeddingChunk>> reader = stub_->FetchEmbedding(&context, request);
-  absl::Status taken;
-  v1::EmbeddingChunk chunk;
-  while (taken.ok() && reader->Read(&chunk)) {
-    taken = stop != nullptr ? stop->Check() : absl::OkStatus();
-    if (taken.ok()) taken = take(std::move(chunk));
+  absl::Status taken, stopped;
+  const grpc::Status ended = Await(
+      &context, options_.embedding_timeout,
+      [&](grpc::ClientContext* call, Done done) {
+        auto* const reader = new EmbeddingReader(call, take, &taken, std::move(done));
+        stub_->async()->FetchEmbedding(call, &request, reader);
+        reader->Start();
+      },
+      stop, &stopped);
+  absl::Status status = stopped.ok() ? taken : stopped;
+  if (status.ok()) {
+    status = ToAbsl(
+        ended, absl::StrCat("the embedding did not arrive within ", absl::FormatDuration(options_.embedding_timeout)));
   }
-  if (!taken.ok()) context.TryCancel();
-  const absl::Status status = ToAbsl(reader->Finish(), absl::StrCat("the embedding did not arrive within ",
-                                                                    absl::FormatDuration(options_.embedding_timeout)));
-  Count(taken.ok() ? status : taken);
-  return taken.ok() ? status : taken;
+  Count(status);
+  return status;
 }
 
 absl::Status RewardClient::Authorize(grpc::ClientContext* context) const {

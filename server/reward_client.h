@@ -57,9 +57,10 @@ class RewardClient {
   absl::Status ScoreGradient(const v1::ScoreGradientRequest& request, v1::ScoreGradientResponse* response,
                              const StopToken* stop, const std::optional<TraceContext>& trace);
 
-  // Calls `take` with every chunk in order, on this thread; an error of its, or of `stop`, if not null, ends the call.
-  absl::Status FetchEmbedding(const v1::FetchEmbeddingRequest& request,
-                              const std::function<absl::Status(v1::EmbeddingChunk)>& take, const StopToken* stop);
+  // Calls `take` with every chunk in order, on threads of gRPC's; an error of its, or of `stop`, if not null, ends the
+  // call.
+  using TakeChunk = std::function<absl::Status(v1::EmbeddingChunk)>;
+  absl::Status FetchEmbedding(const v1::FetchEmbeddingRequest& request, const TakeChunk& take, const StopToken* stop);
 
   const std::string& address() const { return options_.channel.address; }
 

@@ -9,12 +9,16 @@
 #define NABLA_ENGINE_BASE_STOP_TOKEN_H_
 
 #include <atomic>
+#include <chrono>
 
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 namespace nabla {
+
+// A stop token has no one to tell; this is how often a thread that waits for something else looks at it.
+inline constexpr std::chrono::milliseconds kLookAtStop(20);
 
 class StopToken {
  public:

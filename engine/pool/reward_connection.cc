@@ -1,17 +1,10 @@
 #include "engine/pool/reward_connection.h"
 
-#include <chrono>
 #include <utility>
 
 #include "engine/base/status_macros.h"
 
 namespace nabla {
-namespace {
-
-// A stop token has no one to tell; this is how often a waiting request looks at it.
-constexpr std::chrono::milliseconds kLookAtStop(20);
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<RewardConnection>> RewardConnection::Create(Connect connect) {
   NABLA_ASSIGN_OR_RETURN(std::shared_ptr<const Reward> first, connect(/*stop=*/nullptr));

@@ -447,5 +447,56 @@ TEST(RewardClientTest, EveryCallIsASpanOfItsRequestsTrace) {
   EXPECT_EQ(sent[2], "");
 }
 
+// Sends a piece of an embedding, and nothing more for as long as somebody waits for it.
+class StuckService final : public v1::RewardModel::Service {
+ public:
+  grpc::Status FetchEmbedding(grpc::ServerContext* context, const v1::FetchEmbeddingRequest* /*request*/,
+                              grpc::ServerWriter<v1::EmbeddingChunk>* writer) override {
+    v1::EmbeddingChunk chunk;
+    chunk.set_data("piece");
+    writer->Write(chunk);
+    while (!context->IsCancelled()) std::this_thread::yield();
+    return grpc::Status::CANCELLED;
+  }
+};
+
+class StuckEmbeddingTest : public testing::Test {
+ protected:
+  StuckEmbeddingTest() { listener_->SetServing(v1::RewardModel::service_full_name(), true); }
+
+  absl::Status Fetch(const StopToken& stop, const RewardClient::TakeChunk& take) {
+    RewardClientOptions options;
+    options.channel.address = absl::StrCat("127.0.0.1:", listener_->port());
+    return RewardClient::Create(options).value()->FetchEmbedding({}, take, &stop);
+  }
+
+ private:
+  StuckService service_;
+  const std::unique_ptr<Listener> listener_ = Listener::Create({}, {&service_}).value();
+};
+
+TEST_F(StuckEmbeddingTest, IsGivenUpAtTheRequestsDeadline) {
+  const auto take = [](const v1::EmbeddingChunk&) { return absl::OkStatus(); };
+  EXPECT_EQ(Fetch(StopToken(absl::Now() + absl::Milliseconds(50)), take),
+            absl::DeadlineExceededError("the request's deadline has passed"));
+}
+
+TEST_F(StuckEmbeddingTest, IsGivenUpWhenTheRequestIsCancelled) {
+  StopToken stop;
+  std::string taken;
+  const auto cancel = [&](const v1::EmbeddingChunk& chunk) {
+    taken += chunk.data();
+    stop.Stop(StopToken::Reason::kCancelled);
+    return absl::OkStatus();
+  };
+  EXPECT_EQ(Fetch(stop, cancel), absl::CancelledError("the request was cancelled by its caller"));
+  EXPECT_EQ(taken, "piece");
+}
+
+TEST_F(StuckEmbeddingTest, EndsWhereItCannotBeUsed) {
+  const auto refuse = [](const v1::EmbeddingChunk&) { return absl::FailedPreconditionError("too large"); };
+  EXPECT_EQ(Fetch(StopToken(), refuse), absl::FailedPreconditionError("too large"));
+}
+
 }  // namespace
 }  // namespace nabla
