@@ -24,8 +24,6 @@ constexpr int64_t kMultiplicationsPerPiece = 20'000'000, kRowsPerPiece = 16;
 // Outputs of a product are divided by as many, which the kernels take at once, here and as the next product's input.
 constexpr int64_t kOutputsTogether = kernels::LinearInput::kTogether;
 static_assert(kOutputsTogether % kernels::kOutputsPacked == 0);
-// Weights of a model that are packed for its products: they stay in the caches, and another copy costs little.
-constexpr int64_t kMostPackedBytes = int64_t{64} << 20;
 
 // Calls body(begin, end) for parts of a product's outputs, or of several products' that have the same x and as many.
 template <typename Body>
@@ -51,7 +49,7 @@ CpuDecoder::Product CpuDecoder::ProductOf(const Linear& linear, const Quantizer&
 
 kernels::WeightMatrix CpuDecoder::PackedIfSmall(const torch::Tensor& weight) {
   kernels::WeightMatrix matrix = MatrixOf(weight);
-  const bool small = weights_.config.parameters() * weight.element_size() <= kMostPackedBytes;
+  const bool small = weights_.config.parameters() * weight.element_size() <= kMostCachedBytes;
   const bool parts_fit = weights_.config.head_dim % kernels::kOutputsPacked == 0;  // heads are
   if (!small || !parts_fit || !kernels::CanPackPairs(matrix)) return matrix;
   packed_.push_back(packed_memory_.Empty(weight.sizes(), weight.scalar_type()));

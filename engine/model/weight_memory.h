@@ -16,6 +16,10 @@
 
 namespace nabla {
 
+// Weights of a model that come to no more bytes may stay in the cores' caches: copies of them are made at once and cost
+// little, and reading them again costs no wait for memory.
+inline constexpr int64_t kMostCachedBytes = int64_t{64} << 20;
+
 class WeightMemory {
  public:
   // Of a CPU, not initialised. Throws c10::Error where there is no memory left.

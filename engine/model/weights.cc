@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/model/weight_memory.h"
 
 namespace nabla {
 namespace {
@@ -17,20 +18,17 @@ absl::StatusOr<torch::ScalarType> TorchDtype(const std::string& dtype) {
 
 // What kernels load fastest (AlignedNumbers). Files say nothing of it: their headers end anywhere.
 constexpr uintptr_t kCacheLine = 64;
-// Weights of no more bytes in all may stay in the cores' caches, where that counts, and are copied in no time. Larger
-// ones wait for memory and are mapped as they lie.
-constexpr size_t kMostCopiedBytes = size_t{64} << 20;
 
 }  // namespace
 
 Weights::Weights(std::string folder, std::vector<std::shared_ptr<const SafetensorsFile>> files, torch::ScalarType dtype,
                  torch::Device device)
     : folder_(std::move(folder)), files_(std::move(files)), dtype_(dtype), device_(device) {
-  size_t bytes = 0;
+  int64_t bytes = 0;
   for (const auto& file : files_) {
-    for (const auto& [name, entry] : file->entries()) bytes += entry.bytes;
+    for (const auto& [name, entry] : file->entries()) bytes += static_cast<int64_t>(entry.bytes);
   }
-  small_ = bytes <= kMostCopiedBytes;
+  small_ = bytes <= kMostCachedBytes;
 }
 
 bool Weights::Has(const std::string& name) const {

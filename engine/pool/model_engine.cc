@@ -17,6 +17,7 @@
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
 #include "engine/model/row_parts.h"
+#include "engine/model/weight_memory.h"
 #include "engine/pool/limits.h"
 #include "engine/pool/pool_of_engines.h"
 #include "engine/reward/local_reward_model.h"
@@ -41,14 +42,11 @@ absl::Status CheckUtf8(const ReasonRequest& request) {
   return absl::OkStatus();
 }
 
-// Smaller weights stay in a core's own cache, where reading them costs little.
-constexpr int64_t kLeastWeightBytes = int64_t{64} << 20;
-
 bool UsesDraftModel(const EnginePoolOptions& options, const Model& model) {
   if (options.max_draft_tokens == 0 || options.draft_weights == "none" || !model.device().is_cpu()) return false;
   if (options.rollout_weights == "int8") return false;  // decodes as fast as it would guess
   const int64_t bytes = model.config().parameters() * model.head_weight().element_size();
-  return options.draft_weights == "int8" || bytes >= kLeastWeightBytes;
+  return options.draft_weights == "int8" || bytes > kMostCachedBytes;
 }
 
 // A draft stands for the language model's text token by token.
