@@ -31,10 +31,14 @@ int64_t KvPool::BytesPerToken(const ModelConfig& config, torch::ScalarType dtype
          static_cast<int64_t>(torch::elementSize(dtype));
 }
 
+// For every layer of every step, so without select(): its views took 6 of the 73 microseconds of models/writer's.
 kernels::KvBlocks KvPool::Layer(int64_t layer) const {
+  const auto begin = [layer](const torch::Tensor& numbers) {
+    return static_cast<char*>(numbers.data_ptr()) + layer * numbers.stride(1) * numbers.element_size();
+  };
   return {
-      .keys = keys_.select(1, layer).data_ptr(),
-      .values = values_.select(1, layer).data_ptr(),
+      .keys = begin(keys_),
+      .values = begin(values_),
       .block_stride = keys_.stride(0),
       .type = keys_.scalar_type() == torch::kFloat32 ? kernels::NumberType::kFloat32 : kernels::NumberType::kBfloat16,
       .kv_heads = keys_.size(2),
