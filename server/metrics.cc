@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/base/request.h"
+#include "server/metrics_port.h"
 
 namespace nabla {
 namespace {
@@ -59,12 +60,7 @@ prometheus::MetricFamily EngineFamily(const char* name, const char* help, promet
 Metrics::Metrics(const std::string& version) {
   AddCounters();
   for (const char* strategy : kStrategyNames) AddHistograms(strategy);
-  prometheus::BuildGauge()
-      .Name("nabla_build_info")
-      .Help("Always 1; the version is the label.")
-      .Register(*registry_)
-      .Add({{"version", version}})
-      .Set(1);
+  ready_ = AddServerGauges(version, registry_.get());
 }
 
 void Metrics::AddCounters() {

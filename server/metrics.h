@@ -56,6 +56,9 @@ class Metrics {
   // A call to the reward service has ended with that code, which its caller sees; its retries are part of it.
   void CountRewardRpc(absl::StatusCode code);
 
+  // As the health service says of nabla.v1.Reasoner.
+  void SetReady(bool ready) { ready_->Set(ready ? 1 : 0); }
+
   std::shared_ptr<prometheus::Registry> registry() const { return registry_; }
 
  private:
@@ -96,7 +99,7 @@ class Metrics {
   const std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
   std::map<std::string, Histograms> histograms_;  // by strategy; not changed after construction
   Counters counters_;
-  prometheus::Gauge* flushing_ = nullptr;
+  prometheus::Gauge *ready_ = nullptr, *flushing_ = nullptr;
   prometheus::Histogram* decode_batch_size_ = nullptr;
   prometheus::Family<prometheus::Counter>* reward_rpcs_ = nullptr;
   prometheus::Family<prometheus::Counter>* requests_ = nullptr;

@@ -1,6 +1,6 @@
 #include "server/reward_metrics.h"
 
-#include <prometheus/gauge.h>
+#include "server/metrics_port.h"
 
 namespace nabla {
 namespace {
@@ -40,12 +40,7 @@ RewardMetrics::RewardMetrics(const std::string& version) {
                        .Help("Tokens of one forward pass, of all calls that share it.")
                        .Register(registry)
                        .Add({}, kBatchTokens);
-  prometheus::BuildGauge()
-      .Name("nabla_build_info")
-      .Help("Always 1; the version is the label.")
-      .Register(registry)
-      .Add({{"version", version}})
-      .Set(1);
+  ready_ = AddServerGauges(version, &registry);
 }
 
 void RewardMetrics::CountCall(const std::string& method, absl::StatusCode code, absl::Duration duration) {

@@ -11,6 +11,7 @@
 #include <prometheus/collectable.h>
 #include <prometheus/counter.h>
 #include <prometheus/family.h>
+#include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/metric_family.h>
 #include <prometheus/registry.h>
@@ -37,10 +38,14 @@ class RewardMetrics {
   // One pass of the model over `rows` tokens, of however many calls.
   void CountPass(int64_t rows);
 
+  // As the health service says of nabla.v1.RewardModel.
+  void SetReady(bool ready) { ready_->Set(ready ? 1 : 0); }
+
   std::shared_ptr<prometheus::Registry> registry() const { return registry_; }
 
  private:
   const std::shared_ptr<prometheus::Registry> registry_ = std::make_shared<prometheus::Registry>();
+  prometheus::Gauge* ready_;
   prometheus::Family<prometheus::Counter>* calls_;
   prometheus::Family<prometheus::Histogram>* call_seconds_;
   prometheus::Counter* forward_tokens_;

@@ -64,6 +64,7 @@ void RewardServer::LookAtModel() {
   if (not_ready == not_ready_) return;
   not_ready_ = std::move(not_ready);
   listener_->SetServing(v1::RewardModel::service_full_name(), not_ready_.empty());
+  metrics_.SetReady(not_ready_.empty());
   const LogSink& log = options_.listener.log;
   if (not_ready_.empty()) {
     log(LogEvent(LogLevel::kInfo, "ready"));
@@ -83,6 +84,7 @@ void RewardServer::Stop(absl::Duration timeout) {
     const std::lock_guard<std::mutex> lock(mu_);
     draining_ = true;
     if (listener_ != nullptr) listener_->SetServing(v1::RewardModel::service_full_name(), false);
+    metrics_.SetReady(false);
   }
   if (watchdog_ != nullptr) watchdog_->Stop();
   if (service_ == nullptr) return;

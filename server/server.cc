@@ -86,6 +86,7 @@ void Server::LookAtEngines() {
   if (not_ready == not_ready_) return;
   not_ready_ = std::move(not_ready);
   listener_->SetServing(v1::Reasoner::service_full_name(), not_ready_.empty());
+  metrics_.SetReady(not_ready_.empty());
   const LogSink& log = options_.listener.log;
   if (not_ready_.empty()) {
     log(LogEvent(LogLevel::kInfo, "ready"));
@@ -108,6 +109,7 @@ void Server::Stop(absl::Duration timeout) {
     draining_ = true;
     pool = pool_.get();
     if (listener_ != nullptr) listener_->SetServing(v1::Reasoner::service_full_name(), false);
+    metrics_.SetReady(false);
   }
   if (watchdog_ != nullptr) watchdog_->Stop();
   if (service_ == nullptr) return;

@@ -88,6 +88,7 @@ class PrometheusTest(unittest.TestCase):
     def test_the_counters_add_up_and_the_dashboard_has_data(self):
         for target in self.targets.values():
             self.prometheus.await_value(f'up{{instance="{target}"}}', 1)
+            self.prometheus.await_value(f'nabla_ready{{instance="{target}"}}', 1)
         asked = {"greedy": 3, "sample": 2, "nabla": 2}
         for strategy, count in asked.items():
             flags = ["--learning_rate=0.5", "--max_confidence=1"] if strategy == "nabla" else []

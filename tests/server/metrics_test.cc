@@ -41,6 +41,7 @@ TEST(MetricsTest, EndedRequestsAddUpToAdmittedOnes) {
   ExpectLine(text, "nabla_requests_refused_total{code=\"RESOURCE_EXHAUSTED\"} 1");
   ExpectLine(text, "nabla_num_requests_flushing 0");
   ExpectLine(text, "nabla_build_info{version=\"1.2.3\"} 1");
+  ExpectLine(text, "nabla_ready 0");
 }
 
 TEST(MetricsTest, AResultFeedsHistograms) {
