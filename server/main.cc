@@ -1,10 +1,7 @@
 // nabla-server: opens its ports, loads the models, serves until SIGTERM or SIGINT, finishes what runs, exits 0. A
 // second signal ends it at once. Exits 1 once every engine has failed, so that whoever keeps it running starts another.
-#include <unistd.h>
-
 #include <iostream>
 #include <memory>
-#include <thread>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -42,16 +39,8 @@ absl::Status Serve(ServerSetup setup) {
         setup.server.listener.log);
   }
   absl::StatusOr<std::unique_ptr<EnginePool>> pool;
-  std::thread loader([&] {
-    pool = EnginePool::Create(setup.pool, remote_reward);
-    WakeShutdownWaiter();
-  });
-  if (AwaitShutdownSignal()) {
-    server->Drain();
-    std::cout << "stopped while loading" << std::endl;
-    _exit(0);  // loading cannot be interrupted, and nothing of it needs an end
-  }
-  loader.join();
+  LoadUnlessStopped([&] { pool = EnginePool::Create(setup.pool, remote_reward); },
+                    [&server = *server] { server.Drain(); });
   NABLA_RETURN_IF_ERROR(pool.status());
   server->Serve(*std::move(pool));
   return ServeUntilStopped(setup.server.drain_timeout, "every engine has failed; start the server again",

@@ -35,14 +35,16 @@ std::string NotReady(const RewardEngine& engine) {
 }
 
 absl::Status Serve(RewardServerSetup setup) {
-  std::unique_ptr<RewardEngine> engine;  // outlives the server
+  absl::StatusOr<std::unique_ptr<RewardEngine>> loaded;  // outlives the server
   NABLA_ASSIGN_OR_RETURN(const std::unique_ptr<RewardServer> server, RewardServer::Create(setup.server));
+  NABLA_RETURN_IF_ERROR(CatchShutdownSignals());
   PrintPorts(*server, setup.server);
   setup.engine.on_batch = [metrics = &server->metrics()](int64_t rows) { metrics->CountPass(rows); };
-  NABLA_ASSIGN_OR_RETURN(engine, RewardEngine::Create(setup.engine));
-  NABLA_RETURN_IF_ERROR(CatchShutdownSignals());  // until here a signal ends the process: nothing has begun
-  server->Serve({.model = &engine->model(), .fingerprint = engine->fingerprint(), .embedding = engine->embedding()},
-                [&engine = *engine] {
+  LoadUnlessStopped([&] { loaded = RewardEngine::Create(setup.engine); }, [&server = *server] { server.Drain(); });
+  NABLA_RETURN_IF_ERROR(loaded.status());
+  const RewardEngine& engine = **loaded;
+  server->Serve({.model = &engine.model(), .fingerprint = engine.fingerprint(), .embedding = engine.embedding()},
+                [&engine] {
                   if (!engine.healthy()) WakeShutdownWaiter();
                   return NotReady(engine);
                 });

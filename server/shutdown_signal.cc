@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <iostream>
 #include <thread>
@@ -19,7 +20,14 @@ constexpr char kWake = 'w';
 int event_pipe[2];
 
 void Post(char event) { static_cast<void>(!write(event_pipe[1], &event, 1)); }
-void OnSignal(int /*signal*/) { Post(kSignal); }
+
+std::atomic<bool> caught = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void OnSignal(int signal) {
+  if (caught.exchange(true)) _exit(128 + signal);
+  Post(kSignal);
+}
 
 }  // namespace
 
@@ -27,7 +35,7 @@ absl::Status CatchShutdownSignals() {
   if (pipe(event_pipe) != 0) return absl::ErrnoToStatus(errno, "cannot make a pipe for signals");
   struct sigaction action = {};
   action.sa_handler = OnSignal;
-  action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
+  action.sa_flags = SA_RESTART;
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
   return absl::OkStatus();
@@ -41,6 +49,19 @@ bool AwaitShutdownSignal() {
 }
 
 void WakeShutdownWaiter() { Post(kWake); }
+
+void LoadUnlessStopped(const std::function<void()>& load, const std::function<void()>& drain) {
+  std::thread loader([&load] {
+    load();
+    WakeShutdownWaiter();
+  });
+  if (AwaitShutdownSignal()) {
+    drain();
+    std::cout << "stopped while loading" << std::endl;
+    _exit(0);
+  }
+  loader.join();
+}
 
 absl::Status ServeUntilStopped(absl::Duration drain_timeout, absl::string_view lost,
                                const std::function<void()>& drain) {

@@ -1,6 +1,8 @@
-// SIGTERM and SIGINT as something to wait for. The first of each is caught; a second one ends the process at once.
+// SIGTERM and SIGINT as something to wait for. The first is caught; a second one ends the process at once, with exit
+// status 128 + its number: by itself it would not end process 1 of a container, which most of ours are.
 //
 //   NABLA_RETURN_IF_ERROR(CatchShutdownSignals());
+//   LoadUnlessStopped([&] { engine = Engine::Create(options); }, [&] { server->Drain(); });   // blocks
 //   return ServeUntilStopped(drain_timeout, "the device has failed", [&] { server->Drain(); });   // blocks
 //
 // Once a process; the main thread waits, any thread may wake it.
@@ -24,6 +26,10 @@ absl::Status CatchShutdownSignals();
 bool AwaitShutdownSignal();
 
 void WakeShutdownWaiter();
+
+// Runs `load` on a thread of its own to its end. Where a signal comes first, drains and ends the process with exit
+// status 0: loading cannot be interrupted.
+void LoadUnlessStopped(const std::function<void()>& load, const std::function<void()>& drain);
 
 // Says "ready" on standard output, waits for a signal or to be woken, then drains. UNAVAILABLE with `lost` where it was
 // woken: something that cannot be served without has failed. A drain waits for the device; one that hangs ends the
