@@ -2,7 +2,7 @@
 #
 #   docker build --tag nabla:cpu .                        # for CPUs
 #   docker build --tag nabla:cuda --build-arg VARIANT=cuda .
-#   docker run --publish 127.0.0.1:50051:50051 nabla
+#   docker run --publish 127.0.0.1:50051:50051 nabla:cpu
 #
 # TORCH_INDEX names a package index for libtorch, else pip's own setting holds. Where that index has wheels for CUDA alone, as the
 # public one does, the cpu variant needs another (pytorch.org's installation page names it) and says so.
