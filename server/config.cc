@@ -108,11 +108,12 @@ void ReadEngine(Settings& settings, EnginePoolOptions* pool) {
   settings.Read("activation_bytes", 0, int64_t{1} << 44, &pool->activation_bytes);
   settings.Read("max_running_requests", 1, 4096, &pool->max_running_requests);
   if (std::all_of(pool->devices.begin(), pool->devices.end(), IsCuda)) {
-    settings.FailIfGiven({"threads", "activation_bytes", "gradient_weights"},
+    settings.FailIfGiven({"threads", "activation_bytes", "draft_weights", "gradient_weights"},
                          "has no effect without an engine on the CPU");
   }
   settings.Read("max_draft_tokens", 0, 64, &pool->max_draft_tokens);
   settings.Read("draft_weights", {"auto", "int8", "none"}, &pool->draft_weights);
+  if (pool->max_draft_tokens == 0) settings.FailIfGiven({"draft_weights"}, "has no effect with --max_draft_tokens=0");
   settings.Read("rollout_weights", {"model", "int8"}, &pool->rollout_weights);
   if (pool->rollout_weights != "int8") return;
   if (std::any_of(pool->devices.begin(), pool->devices.end(), IsCuda)) {

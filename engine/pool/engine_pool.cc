@@ -70,7 +70,7 @@ absl::Status NoEngineLeft() {
 }
 
 absl::Status NeverFits(const Job& job) {
-  return absl::OutOfRangeError(absl::StrCat("the request may come to hold ", job.prepared.kv_tokens,
+  return absl::OutOfRangeError(absl::StrCat("max_new_tokens: the request may come to hold ", job.prepared.kv_tokens,
                                             " positions of key/value memory, more than any engine of this server has; "
                                             "ask for fewer max_new_tokens or raise the server's kv_cache_bytes"));
 }

@@ -197,6 +197,12 @@ TEST_F(FlagsTest, DevicesAreChecked) {
   EXPECT_EQ(Error(), "--threads: has no effect without an engine on the CPU");
 }
 
+TEST_F(FlagsTest, DraftWeightsWithoutDraftsAreAMistake) {
+  Flag("draft_weights", "int8");
+  Flag("max_draft_tokens", "0");
+  EXPECT_EQ(Error(), "--draft_weights: has no effect with --max_draft_tokens=0");
+}
+
 TEST_F(FlagsTest, Int8RolloutsAreForCpus) {
   Flag("rollout_weights", "int4");
   EXPECT_EQ(Error(), "--rollout_weights: must be model or int8, got \"int4\"");

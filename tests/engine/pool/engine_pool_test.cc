@@ -274,9 +274,10 @@ TEST(EnginePoolTest, WhatFitsNowhereEndsInsteadOfBlockingTheQueue) {
   pool.engine().FinishAll();
   EXPECT_EQ(first.outcome.Await(), absl::OkStatus());
   EXPECT_EQ(huge.outcome.Await(),
-            absl::OutOfRangeError("the request may come to hold 1004 positions of key/value memory, more than any "
-                                  "engine of this server has; ask for fewer max_new_tokens or raise the server's "
-                                  "kv_cache_bytes"));
+            absl::OutOfRangeError(
+                "max_new_tokens: the request may come to hold 1004 positions of key/value memory, more than any "
+                "engine of this server has; ask for fewer max_new_tokens or raise the server's "
+                "kv_cache_bytes"));
   EXPECT_EQ(small.outcome.Await(), absl::OkStatus());
 }
 
