@@ -148,8 +148,7 @@ absl::Status CheckRemoteReward(const RemoteRewardOptions& options) {
   const std::pair<const char*, const std::string&> files[] = {
       {"--reward_tls_ca", options.tls_ca_file},
       {"remote_reward.tls_certificate_file", options.tls_certificate_file},
-      {"remote_reward.tls_key_file", options.tls_key_file},
-      {"--reward_token_file", options.token_file}};
+      {"remote_reward.tls_key_file", options.tls_key_file}};
   for (const auto& [name, path] : files) {
     if (path.empty()) continue;
     NABLA_ASSIGN_OR_RETURN(const std::string text, ReadFile(name, path));
@@ -157,7 +156,7 @@ absl::Status CheckRemoteReward(const RemoteRewardOptions& options) {
       return absl::InvalidArgumentError(absl::StrCat(name, ": ", path, " is empty"));
     }
   }
-  return absl::OkStatus();
+  return options.token_file.empty() ? absl::OkStatus() : ReadToken("--reward_token_file", options.token_file).status();
 }
 
 }  // namespace

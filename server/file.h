@@ -3,7 +3,7 @@
 //   NABLA_ASSIGN_OR_RETURN(std::string pem, ReadFile("--tls_key", path));
 //   if (FileStamp::Of(path) != stamp) …  // somebody has replaced it
 //
-// Thread-safe; both look at the disk and block for that long.
+// Thread-safe; all look at the disk and block for that long.
 #ifndef NABLA_SERVER_FILE_H_
 #define NABLA_SERVER_FILE_H_
 
@@ -17,6 +17,10 @@ namespace nabla {
 
 // INVALID_ARGUMENT "setting: cannot read path: why"; `setting` names the flag or field that the path comes from.
 absl::StatusOr<std::string> ReadFile(absl::string_view setting, const std::string& path);
+
+// One bearer token, without the white space around it. INVALID_ARGUMENT too where it is empty, or holds what no header
+// may: gRPC ends the process at that.
+absl::StatusOr<std::string> ReadToken(absl::string_view setting, const std::string& path);
 
 // Differs once a file has been written to, replaced or removed.
 struct FileStamp {

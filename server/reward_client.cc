@@ -7,7 +7,6 @@
 #include <optional>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
@@ -15,6 +14,8 @@
 
 namespace nabla {
 namespace {
+
+constexpr char kTokenFile[] = "--reward_token_file";
 
 // The end of a call, handed from gRPC's thread to the one that waits.
 class Ending {
@@ -84,7 +85,7 @@ RewardClient::RewardClient(RewardClientOptions options, const std::shared_ptr<gr
 absl::StatusOr<std::unique_ptr<RewardClient>> RewardClient::Create(RewardClientOptions options) {
   NABLA_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, CreateRewardChannel(options.channel));
   if (!options.token_file.empty()) {
-    NABLA_RETURN_IF_ERROR(ReadFile("--reward_token_file", options.token_file).status());
+    NABLA_RETURN_IF_ERROR(ReadToken(kTokenFile, options.token_file).status());
   }
   return std::unique_ptr<RewardClient>(new RewardClient(std::move(options), channel));
 }
@@ -146,8 +147,9 @@ absl::Status RewardClient::FetchEmbedding(const v1::FetchEmbeddingRequest& reque
 
 absl::Status RewardClient::Authorize(grpc::ClientContext* context) const {
   if (options_.token_file.empty()) return absl::OkStatus();
-  NABLA_ASSIGN_OR_RETURN(const std::string token, ReadFile("--reward_token_file", options_.token_file));
-  context->AddMetadata("authorization", absl::StrCat("Bearer ", absl::StripAsciiWhitespace(token)));
+  const absl::StatusOr<std::string> token = ReadToken(kTokenFile, options_.token_file);
+  if (!token.ok()) return absl::UnavailableError(token.status().message());  // no fault of whoever asks this server
+  context->AddMetadata("authorization", absl::StrCat("Bearer ", *token));
   return absl::OkStatus();
 }
 

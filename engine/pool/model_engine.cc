@@ -319,7 +319,10 @@ absl::StatusOr<std::unique_ptr<RewardContext>> ModelEngine::OpenContext(std::sha
   absl::StatusOr<std::unique_ptr<RewardContext>> context = open();
   if (context.ok() || !reward->model->replaced()) return context;
   absl::StatusOr<std::shared_ptr<const Reward>> renewed = remote_reward_->Renew(*reward, stop);
-  if (absl::IsFailedPrecondition(renewed.status())) return absl::UnavailableError(renewed.status().message());
+  // What is wrong with the other process, or with this one's files for it, is no fault of the request's.
+  if (absl::IsFailedPrecondition(renewed.status()) || absl::IsInvalidArgument(renewed.status())) {
+    return absl::UnavailableError(renewed.status().message());
+  }
   NABLA_ASSIGN_OR_RETURN(reward, std::move(renewed));
   return open();
 }

@@ -171,6 +171,24 @@ TEST_F(RewardServerTest, ShowsItsTokenToAServerThatAsksForOne) {
   EXPECT_NE(refused.message().find("refuses this server ("), std::string::npos) << refused;
 }
 
+TEST_F(RewardServerTest, ATokenFileThatGoesBadFailsRequestsAndIsReadAgain) {
+  const TestFolder folder;
+  StartAskingForToken(folder);
+  RemoteRewardModelOptions options;
+  options.client.channel.address = address();
+  const std::string file = options.client.token_file = folder.Write("token", "secret\n");
+  const auto remote = RemoteRewardModel::Connect(options, NoProjection).value();
+  const absl::Status unusable = absl::UnavailableError(
+      absl::StrCat("--reward_token_file: ", file, " must hold one token of visible ASCII characters without spaces"));
+  for (const char* text : {"", "secret\nsecret\n", "\xef\xbb\xbfsecret", "sec\ret"}) {
+    folder.Write("token", text);
+    EXPECT_EQ(remote->Open({{"user", "x"}}, 8).status(), unusable);
+    EXPECT_EQ(RemoteRewardModel::Connect(options, NoProjection).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+  folder.Write("token", "secret");
+  EXPECT_TRUE(remote->Open({{"user", "x"}}, 8).ok());
+}
+
 TEST_F(RewardServerTest, CallsThatFailAreLoggedWithTheirTrace) {
   const TestFolder folder;
   StartAskingForToken(folder);
