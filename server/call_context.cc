@@ -1,6 +1,6 @@
 #include "server/call_context.h"
 
-#include <chrono>
+#include <cstdint>
 
 namespace nabla {
 
@@ -11,8 +11,9 @@ absl::string_view Header(const grpc::ServerContextBase& context, const char* nam
 }
 
 absl::Time DeadlineOf(const grpc::ServerContextBase& context) {
-  const std::chrono::system_clock::time_point deadline = context.deadline();
-  return deadline == std::chrono::system_clock::time_point::max() ? absl::InfiniteFuture() : absl::FromChrono(deadline);
+  // Later ones, in nanoseconds, do not fit the 64 bits of deadline().
+  constexpr int64_t kLatestSeconds = 9'000'000'000;
+  return context.raw_deadline().tv_sec > kLatestSeconds ? absl::InfiniteFuture() : absl::FromChrono(context.deadline());
 }
 
 }  // namespace nabla
