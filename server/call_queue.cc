@@ -1,5 +1,6 @@
 #include "server/call_queue.h"
 
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -25,9 +26,16 @@ absl::Status CallQueue::Submit(Work work) {
                                                      " calls running, ", options_.max_waiting,
                                                      " waiting); retry later"));
   }
-  waiting_.push_back(std::move(work));
   const int threads = static_cast<int>(threads_.size());
-  if (open >= threads && threads < options_.threads) threads_.emplace_back([this] { RunWork(); });
+  if (open >= threads && threads < options_.threads) {
+    try {
+      threads_.emplace_back([this] { RunWork(); });
+    } catch (const std::system_error&) {
+      // The system has no more threads: the call waits for one that there is.
+      if (threads == 0) return absl::ResourceExhaustedError("the reward service could start no thread; retry later");
+    }
+  }
+  waiting_.push_back(std::move(work));
   changed_.notify_one();
   return absl::OkStatus();
 }
