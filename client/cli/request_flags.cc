@@ -131,7 +131,7 @@ std::string RequestFlags::StrategyHelp() {
 void RequestFlags::AddTo(FlagSet* flags) {
   flags->Add("system", &system_, "System message ahead of the question.");
   flags->Add("max_new_tokens", &max_new_tokens_, "Longest answer, in tokens (default 256).");
-  flags->Add("stop", &stop_, "End the answer behind this text; may be given up to 16 times.");
+  flags->Add("stop", &stop_, "End the answer behind this text of up to 256 bytes; may be given up to 16 times.");
   flags->Add("seed", &seed_,
              "Seed; the server draws one if left out (nabla eval: the number of the question, from 1).");
   flags->Add("max_model_calls", &max_model_calls_,

@@ -11,6 +11,7 @@ namespace nabla {
 namespace {
 
 constexpr int kMaxStopSequences = 16;
+constexpr size_t kMaxStopBytes = 256;  // looked for behind every token, by the thread that all requests share
 constexpr double kMaxTemperature = 100;
 constexpr int kMaxIterations = 1000;
 constexpr int kMaxCandidates = 1000;
@@ -245,7 +246,10 @@ absl::Status Validate(const ReasonRequest& request) {
                request.max_model_calls.value_or(0))});
   if (!status.ok()) return status;
   for (size_t i = 0; i < request.stop.size(); ++i) {
-    if (request.stop[i].empty()) return absl::InvalidArgumentError(absl::StrCat("stop[", i, "]: must not be empty"));
+    const std::string field = absl::StrCat("stop[", i, "]");
+    if (request.stop[i].empty()) return absl::InvalidArgumentError(absl::StrCat(field, ": must not be empty"));
+    NABLA_RETURN_IF_ERROR(
+        Require(request.stop[i].size() <= kMaxStopBytes, field, "at most 256 bytes", request.stop[i].size()));
   }
   return std::visit(StrategyValidator(), request.strategy);
 }

@@ -44,6 +44,8 @@ TEST(RequestTest, MessagesAreChecked) {
 TEST(RequestTest, LimitsAreChecked) {
   EXPECT_EQ(ErrorOf([](ReasonRequest& r) { r.max_new_tokens = 0; }), "max_new_tokens: must be 1 or more, got 0");
   EXPECT_EQ(ErrorOf([](ReasonRequest& r) { r.stop = {"a", ""}; }), "stop[1]: must not be empty");
+  EXPECT_EQ(ErrorOf([](ReasonRequest& r) { r.stop = {std::string(257, 'a')}; }),
+            "stop[0]: must be at most 256 bytes, got 257");
   EXPECT_EQ(ErrorOf([](ReasonRequest& r) { r.stop.assign(17, "a"); }), "stop: must be at most 16 sequences, got 17");
   EXPECT_EQ(ErrorOf([](ReasonRequest& r) { r.max_model_calls = 0; }), "max_model_calls: must be 1 or more, got 0");
 }
