@@ -94,11 +94,8 @@ class Program:
     def line(self, prefix):
         """What follows `prefix` on the first line of output that begins so."""
         def find():
-            for line in list(self.out):
-                if line.startswith(prefix):
-                    return line[len(prefix):]
-            return None
-        return await_that(f'{self.name} prints "{prefix}"', find, alive=[self])
+            return [line[len(prefix):] for line in list(self.out) if line.startswith(prefix)]
+        return await_that(f'{self.name} prints "{prefix}"', find, alive=[self])[0]
 
     def send(self, number):
         self.process.send_signal(number)

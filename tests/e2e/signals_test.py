@@ -51,7 +51,7 @@ class SignalsTest(unittest.TestCase):
                             "--warmup=0s", "--requests=16")
         server.await_metrics("requests run", lambda metrics: harness.sum_of(metrics, "nabla_num_requests_running") > 8)
         server.send(signal.SIGTERM)
-        server.line("drain")  # …ing
+        server.line("draining")
         server.send(signal.SIGTERM)
         self.assertEqual(server.wait(), ENDED_BY_SIGTERM)
 
